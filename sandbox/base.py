@@ -159,7 +159,10 @@ class Sandbox(Protocol):
         """Start the backend and fill its warm pool. Raises SandboxUnavailable with the remedy."""
 
     async def open(self, spec: SessionSpec) -> Session:
-        """Open a session, from the warm pool when one is ready. Raises SandboxFailure, KeyError for an unknown source."""
+        """Open a session, from the warm pool when one is ready.
+
+        Raises SandboxFailure, and KeyError for an unknown source.
+        """
 
     async def close(self) -> None:
         """End every session and the backend; leaves no process, mount, cgroup or folder behind."""
