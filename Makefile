@@ -1,13 +1,22 @@
 # Each target sets up what it needs. PYTHON chooses the interpreter (3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: test check clean
+.PHONY: demo test check bench conformance clean
+
+.venv/.core: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
 
 .venv/.dev: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	touch $@ .venv/.core
+
+demo: .venv/.core
+	$(BIN)/med-copilot demo
 
 test: .venv/.dev
 	$(BIN)/pytest
@@ -17,6 +26,12 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/.dev
+	$(BIN)/python -m bench
+
+conformance: .venv/.dev
+	$(BIN)/python -m tests.conformance
 
 clean:
 	rm -rf .venv

@@ -22,7 +22,10 @@ JSONValue = None | bool | int | float | str | list["JSONValue"] | dict[str, "JSO
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one session. Sizes are bytes, times are seconds, `output` is characters per stream of one call."""
+    """Limits of one session. Sizes are bytes, times are seconds, `output` is characters per stream of one call.
+
+    `cpu_seconds` and `open_files` are of each process, `memory`, `disk`, `inodes` and `processes` of the whole tree.
+    """
 
     call_seconds: float = 30.0
     cpu_seconds: float = 600.0
@@ -39,7 +42,7 @@ class SessionSpec:
     """What one session sees.
 
     `source` names one of the folders that the sandbox was started with; it appears, read-only, at `/data`.
-    `database` is the file in `/data` that the language `sql` queries, opened read-only.
+    `database` is the file in `/data` (its name, or its path inside) that the language `sql` queries, opened read-only.
     """
 
     source: str | None = None

@@ -10,12 +10,10 @@ within the inclusive limits of its truth (MedCalc-Bench: 5%).
 
 import json
 import math
-import re
-from collections import Counter
-from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, NoReturn
 
+from tasks.comparison import Row, as_number, cell, same_rows, text, within
 from tasks.errors import AnswerError
 from tasks.task import (
     AnswerSpec,
@@ -34,31 +32,26 @@ from tasks.task import (
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
-_DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.0+)?")
-_MIDNIGHT = " 00:00:00"
-
-Cell = str | float | int | bool | None
-Row = tuple[Cell, ...]
 
 
-def loads_strict(text: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+def loads_strict(source: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
     """Decode strict JSON (RFC 8259): no NaN or Infinity, no duplicate keys, size in bytes and depth capped.
 
     Raises AnswerError.
     """
-    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    raw = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
     if len(raw) > max_bytes:
         raise AnswerError(f"The answer has {len(raw):,} bytes; at most {max_bytes:,} are accepted.")
     try:
         decoded = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise AnswerError(f"The answer is not valid UTF-8 (byte {error.start}).") from None
-    _check_depth(decoded, max_depth)
     try:
         value = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except AnswerError:
         raise
+    except RecursionError:
+        raise AnswerError(f"The answer is nested deeper than {max_depth} levels.") from None
     except ValueError as error:
         raise AnswerError(f"The answer is not valid JSON: {error}.") from None
     check_json(value, max_bytes=max_bytes, max_depth=max_depth)
@@ -95,18 +88,6 @@ def check_json(value: object, *, max_bytes: int = MAX_BYTES, max_depth: int = MA
             raise AnswerError(f"The answer holds a {type(item).__name__}, which is not JSON.")
         if size > max_bytes:
             raise AnswerError(f"The answer is larger than {max_bytes:,} bytes.")
-
-
-def _check_depth(text: str, max_depth: int) -> None:
-    depth = 0
-    for mark in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
-        token = mark.group()
-        if token in "[{":
-            depth += 1
-            if depth > max_depth:
-                raise AnswerError(f"The answer is nested deeper than {max_depth} levels.")
-        elif token in "]}":
-            depth -= 1
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,7 +159,7 @@ def parse_answer(spec: AnswerSpec, value: object) -> Any:
         case TextSpec():
             if not isinstance(value, str):
                 raise _wrong(spec)
-            return _text(value)
+            return text(value)
         case BooleanSpec():
             if not isinstance(value, bool):
                 raise _wrong(spec)
@@ -188,7 +169,7 @@ def parse_answer(spec: AnswerSpec, value: object) -> Any:
         case SetSpec():
             if not isinstance(value, list) or any(isinstance(item, list | dict) for item in value):
                 raise _wrong(spec)
-            return [(_cell(item),) for item in value]
+            return list(dict.fromkeys((cell(item),) for item in value))
         case _:
             raise TypeError(f"answers of the kind {spec.kind} are graded by their family")
 
@@ -200,11 +181,11 @@ def grade_answer(spec: AnswerSpec, truth: Truth, submission: Submission, *, grad
     if given is None or wanted is None:
         correct = given is None and wanted is None
     elif isinstance(spec, NumberSpec):
-        correct = _within(truth, given, wanted)
+        correct = within(truth.limit, given, wanted)
     elif isinstance(spec, RowsSpec):
-        correct = _same_rows(given, wanted, spec.decimals, spec.ordered)
+        correct = same_rows(given, wanted, spec.decimals, ordered=spec.ordered)
     elif isinstance(spec, SetSpec):
-        correct = _same_rows(given, wanted, 9, ordered=False)
+        correct = same_rows(given, wanted, 9, ordered=False)
     else:
         correct = bool(given == wanted)
     return Grade(grader=grader, version=version, correct=correct, score=1.0 if correct else 0.0)
@@ -214,34 +195,11 @@ def _wrong(spec: AnswerSpec) -> AnswerError:
     return AnswerError(f"The answer does not have the form that the task asks for. Wanted: {describe_form(spec)}")
 
 
-def _as_number(value: object) -> float | int | None:
-    """The number that a JSON value stands for; a text must hold nothing but one number."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return value
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        text = value.strip()
-        number = float(text)
-        if not math.isfinite(number):
-            return None
-        return int(text) if text.lstrip("+-").isdigit() and len(text) < 300 else number
-    return None
-
-
 def _number(spec: AnswerSpec, value: object) -> float | int:
-    number = _as_number(value)
-    if number is None or abs(number) > 1e300:
+    number = as_number(value)
+    if number is None:
         raise _wrong(spec)
     return number
-
-
-def _within(truth: Truth, given: float, wanted: float) -> bool:
-    if truth.limit is None:
-        return math.isclose(given, wanted, rel_tol=1e-9, abs_tol=1e-9)
-    low, high = sorted((truth.limit.lower, truth.limit.upper))
-    slack = 1e-9 * max(1.0, abs(low), abs(high))
-    return low - slack <= given <= high + slack
 
 
 def _date(spec: AnswerSpec, value: object) -> date:
@@ -265,20 +223,6 @@ def _duration(spec: DurationSpec, value: object) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers)
 
 
-def _text(value: str) -> str:
-    text = " ".join(value.casefold().split())
-    if match := _DATETIME.fullmatch(text.upper()):
-        text = f"{match[1]} {match[2]}"
-    return text
-
-
-def _cell(value: object) -> Cell:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    assert isinstance(value, str)
-    return _text(value)
-
-
 def _rows(spec: RowsSpec, value: object) -> list[Row]:
     rows: list[object]
     if (
@@ -293,75 +237,7 @@ def _rows(spec: RowsSpec, value: object) -> list[Row]:
     result: list[Row] = []
     for row in rows:
         cells = list(row.values()) if isinstance(row, dict) else row if isinstance(row, list) else [row]
-        if len(cells) != spec.width or any(isinstance(cell, list | dict) for cell in cells):
+        if len(cells) != spec.width or any(isinstance(part, list | dict) for part in cells):
             raise _wrong(spec)
-        result.append(tuple(_cell(cell) for cell in cells))
+        result.append(tuple(map(cell, cells)))
     return result
-
-
-def _same_cell(given: Cell, wanted: Cell, decimals: int) -> bool:
-    if given is None or wanted is None or isinstance(given, bool) or isinstance(wanted, bool):
-        return bool(given is wanted)
-    if isinstance(given, str) and isinstance(wanted, str):
-        return given.removesuffix(_MIDNIGHT) == wanted.removesuffix(_MIDNIGHT)
-    left, right = _as_number(given), _as_number(wanted)
-    if left is None or right is None:
-        return False
-    # Half a unit of the last place, plus room for the rounding of either side.
-    return abs(left - right) <= 0.5 * 10.0**-decimals + 1e-9 * max(1.0, abs(right))
-
-
-def _same_row(given: Row, wanted: Row, decimals: int) -> bool:
-    return len(given) == len(wanted) and all(
-        _same_cell(left, right, decimals) for left, right in zip(given, wanted, strict=True)
-    )
-
-
-def _key(row: Row) -> Row:
-    """Equal keys are equal rows; unequal keys may still be equal by tolerance or by a number given as text."""
-    return tuple(("b", cell) if isinstance(cell, bool) else cell for cell in row)  # type: ignore[misc]
-
-
-def _same_rows(given: Sequence[Row], wanted: Sequence[Row], decimals: int, ordered: bool) -> bool:
-    if len(given) != len(wanted):
-        return False
-    if ordered:
-        return all(_same_row(left, right, decimals) for left, right in zip(given, wanted, strict=True))
-    left, right = Counter(map(_key, given)), Counter(map(_key, wanted))
-    exact = left & right
-    rest_given = _expand(given, left - exact)
-    rest_wanted = _expand(wanted, right - exact)
-    if len(rest_given) > 2_000:
-        return _same_sorted(rest_given, rest_wanted, decimals)
-    for row in rest_given:
-        for index, candidate in enumerate(rest_wanted):
-            if _same_row(row, candidate, decimals):
-                del rest_wanted[index]
-                break
-        else:
-            return False
-    return True
-
-
-def _expand(rows: Sequence[Row], counts: Counter[Row]) -> list[Row]:
-    result = []
-    for row in rows:
-        key = _key(row)
-        if counts[key] > 0:
-            counts[key] -= 1
-            result.append(row)
-    return result
-
-
-def _same_sorted(given: list[Row], wanted: list[Row], decimals: int) -> bool:
-    def order(row: Row) -> list[tuple[int, float, str]]:
-        keys = []
-        for cell in row:
-            number = _as_number(cell)
-            keys.append(
-                (0, 0.0, "") if cell is None else (1, number, "") if number is not None else (2, 0.0, str(cell))
-            )
-        return keys
-
-    pairs = zip(sorted(given, key=order), sorted(wanted, key=order), strict=True)
-    return all(_same_row(left, right, decimals) for left, right in pairs)

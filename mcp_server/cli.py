@@ -1,0 +1,56 @@
+"""The commands `serve` and `doctor`."""
+
+from typing import Annotated
+
+import typer
+
+from tasks.terminal import DataOption, LogsOption, choose, console, log_folder, open_root, table
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command()(serve)
+    app.command()(doctor)
+
+
+def serve(
+    data: DataOption = None,
+    logs: LogsOption = None,
+    transport: Annotated[str, typer.Option(help="stdio | http")] = "stdio",
+    host: Annotated[str, typer.Option(help="Loopback address to listen on (http).")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on (http).")] = 8765,
+    sandbox: Annotated[str, typer.Option(help="embedded")] = "embedded",
+    feedback: Annotated[
+        str, typer.Option(help="What a submission tells the agent: none | verdict | oracle")
+    ] = "verdict",
+    turns: Annotated[int, typer.Option(min=1, help="Calls that an episode may make.")] = 15,
+    pool: Annotated[int, typer.Option(min=0, help="Warm sandbox sessions that are kept ready.")] = 2,
+    max_episodes: Annotated[int, typer.Option(min=1, help="Episodes that may be open at once.")] = 320,
+) -> None:
+    """Serve the environment over MCP (stdio by default, or http://HOST:PORT/mcp)."""
+    from mcp_server.config import SANDBOXES, AppConfig, EpisodeLimits
+    from mcp_server.serve import serve as run
+
+    root = open_root(data)
+    config = AppConfig(
+        data_root=root,
+        log_folder=log_folder(root, logs),
+        sandbox=choose("--sandbox", sandbox, tuple(SANDBOXES)),
+        feedback=choose("--feedback", feedback, ("none", "verdict", "oracle")),
+        limits=EpisodeLimits(turns=turns, max_episodes=max_episodes),
+        pool=pool,
+    )
+    run(config, choose("--transport", transport, ("stdio", "http")), host, port)
+
+
+def doctor() -> None:
+    """Probe this machine: what the sandbox can rely on here, and what to do where something does not hold."""
+    from sandbox.probe import probe
+
+    shown = table("What holds on this machine", "check", "holds", "detail", "remedy")
+    checks = probe()
+    for check in checks:
+        shown.add_row(check.name, "[green]yes[/]" if check.ok else "[red]no[/]", check.detail, check.remedy or "")
+    console().print(shown)
+    if any(not check.ok and check.required for check in checks):
+        raise typer.Exit(1)

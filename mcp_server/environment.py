@@ -1,0 +1,132 @@
+"""What episodes act on: the registry, the catalogues, and the sandbox, each made when it is first needed.
+
+The sandbox starts beside the server, so that a client's first questions are answered at once; opening a session
+waits for it. Blocking reads run in worker threads.
+"""
+
+import threading
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from mcp_server.config import AppConfig
+from mcp_server.errors import Refused
+from sandbox.base import Sandbox, SandboxConfig, Session, SessionSpec
+from sandbox.errors import SandboxError, SandboxFailure, SandboxUnavailable
+from tasks.catalog import Catalog
+from tasks.errors import DataMissing
+from tasks.registry import Registry
+from tasks.task import Task, Truth
+
+_PATIENCE = 40.0
+"""Seconds that a call waits for the sandbox to start."""
+
+
+class LazyRegistry:
+    """The registry of a data root, opened at the first use, in whatever thread that is."""
+
+    def __init__(self, config: AppConfig) -> None:
+        self._root = config.data_root
+        self._lock = threading.Lock()
+        self._registry: Registry | None = None
+
+    def get(self) -> Registry:
+        """Raises DataError when the data root cannot be read."""
+        with self._lock:
+            if self._registry is None:
+                self._registry = Registry(self._root)
+            return self._registry
+
+    def close(self) -> None:
+        with self._lock:
+            if self._registry is not None:
+                self._registry.close()
+                self._registry = None
+
+
+class Environment:
+    """One per served connection loop: the sandbox lives as long as it does."""
+
+    def __init__(self, config: AppConfig, registry: LazyRegistry) -> None:
+        self._config, self._registry = config, registry
+        self._sandbox: Sandbox | None = None
+        self._ready = anyio.Event()
+        self._error: SandboxError | None = None
+        self._catalogs: dict[str, Catalog] = {}
+        self._catalog_lock = threading.Lock()
+
+    async def start(self) -> None:
+        """Start the sandbox. Never raises: whoever needs it reads the error."""
+        try:
+            sources = await anyio.to_thread.run_sync(self._sources)
+            self._sandbox = self._config.make_sandbox(SandboxConfig(sources=sources, pool=self._config.pool))
+            await self._sandbox.start()
+        except SandboxError as error:
+            self._error = error
+        except Exception as error:
+            self._error = SandboxUnavailable(f"The sandbox could not be started: {type(error).__name__}: {error}")
+        finally:
+            self._ready.set()
+
+    async def close(self) -> None:
+        """End every session and the sandbox."""
+        if self._sandbox is not None:
+            await self._sandbox.close()
+        with self._catalog_lock:
+            for catalog in self._catalogs.values():
+                catalog.close()
+            self._catalogs.clear()
+
+    async def unavailable(self) -> str | None:
+        """Why the sandbox cannot be used here, once that is known; None when it is ready."""
+        await self._ready.wait()
+        return str(self._error) if self._error else None
+
+    async def open(self, spec: SessionSpec) -> Session:
+        """Open a session. Raises Refused with the remedy where there is no sandbox, SandboxFailure, DataMissing."""
+        with anyio.move_on_after(_PATIENCE):
+            await self._ready.wait()
+        if not self._ready.is_set():
+            raise Refused("The sandbox is still starting. Call start_task again in a few seconds.")
+        if self._error is not None:
+            raise Refused(f"No episode can be started on this machine: {self._error}")
+        assert self._sandbox is not None
+        try:
+            return await self._sandbox.open(spec)
+        except KeyError:
+            raise DataMissing(
+                f"The data of dataset {spec.source!r} were not there when this server started; restart it."
+            ) from None
+        except OSError as error:
+            raise SandboxFailure(f"a session could not be opened: {error}") from error
+
+    async def registry(self) -> Registry:
+        return await anyio.to_thread.run_sync(self._registry.get)
+
+    async def task(self, task_id: str) -> Task:
+        """Raises UnknownTask with close ids."""
+        return await anyio.to_thread.run_sync(lambda: self._registry.get().get(task_id))
+
+    async def truth(self, task_id: str) -> Truth:
+        """For grading. Raises DataMissing."""
+        return await anyio.to_thread.run_sync(lambda: self._registry.get().truth(task_id))
+
+    async def data_digest(self, dataset: str) -> str:
+        return await anyio.to_thread.run_sync(lambda: self._config.data_root.dataset(dataset).data_digest())
+
+    async def catalog(self, dataset: str) -> Catalog:
+        """The catalogue of a dataset, opened once. Raises DataError."""
+        if (known := self._catalogs.get(dataset)) is not None:
+            return known
+        return await anyio.to_thread.run_sync(self._open_catalog, dataset)
+
+    def _open_catalog(self, dataset: str) -> Catalog:
+        with self._catalog_lock:
+            if dataset not in self._catalogs:
+                self._catalogs[dataset] = Catalog(self._config.data_root.catalog_path(dataset))
+            return self._catalogs[dataset]
+
+    def _sources(self) -> dict[str, Path]:
+        root = self._config.data_root
+        return {manifest.name: root.public_folder(manifest.name) for manifest in root.datasets()}

@@ -1,0 +1,226 @@
+"""What the embedded sandbox can rely on here, tried out, not read from version numbers. For `med-copilot doctor`.
+
+Namespaces, seccomp and Landlock are tried in child processes; control groups are made and removed again. Nothing of
+this machine is changed.
+"""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+from sandbox.base import SandboxConfig
+from sandbox.embedded.cgroup import Cgroups
+from sandbox.embedded.inside import linux, seccomp
+
+_SANDBOX = Path(__file__).resolve().parent
+_SECONDS = 30.0
+_LANDLOCK_CREATE_RULESET = 444
+_NAMESPACES = """
+import os, sys
+sys.path.append(sys.argv[1])
+from embedded.inside import linux
+from embedded.inside.launcher import map_ids
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    linux.prctl(linux.PR_SET_DUMPABLE, 1)
+user, group = os.getuid(), os.getgid()
+linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET
+              | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS)
+map_ids(1000, 1000, user, group)
+child = os.fork()
+if child == 0:
+    try:
+        linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=4k")
+        linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV, "subset=pid,hidepid=2")
+    except OSError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+_SECCOMP = """
+import os, sys
+sys.path.append(sys.argv[1])
+from embedded.inside import linux, seccomp
+seccomp.install(seccomp.build(os.uname().machine))
+try:
+    linux.unshare(linux.CLONE_NEWUSER)
+except PermissionError:
+    sys.exit(0)
+sys.exit("the filter let through what it should refuse")
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `remedy` says what to do where it does not hold, and is empty where it does.
+
+    `required`: without it the embedded sandbox does not start.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str
+    required: bool = False
+
+
+def probe() -> list[Check]:
+    """Try everything; takes about a second. Never raises."""
+    if sys.platform != "linux":
+        return [Check("Linux", False, sys.platform, "Run the server on Linux.", True)]
+    kind = _cgroup_kind()
+    tries: list[tuple[str, Callable[[], Check]]] = [
+        ("user namespaces", _namespaces),
+        ("seccomp", _seccomp),
+        ("pidfd and openat2", _calls),
+        ("control groups", lambda: _cgroups(kind)),
+        ("memory containment", lambda: _containment(kind)),
+        ("Landlock", _landlock),
+        ("Docker", _docker),
+        ("packages", _packages),
+    ]
+    checks = []
+    for name, attempt in tries:
+        try:
+            checks.append(attempt())
+        except Exception as error:
+            text = f"could not be tried: {type(error).__name__}: {error}"
+            checks.append(Check(name, False, text, "Report this as a bug of the probe."))
+    return checks
+
+
+def _namespaces() -> Check:
+    name = "user namespaces"
+    failure = _child(_NAMESPACES)
+    if failure is None:
+        return Check(name, True, "user, mount, pid, net, ipc and uts namespaces, with an own /proc", "", True)
+    settings = []
+    for path in ("kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns"):
+        with suppress(OSError):
+            settings.append(f"{path.replace('/', '.')}={Path('/proc/sys', path).read_text().strip()}")
+    with suppress(OSError):
+        settings.append(f"user.max_user_namespaces={Path('/proc/sys/user/max_user_namespaces').read_text().strip()}")
+    remedy = (
+        "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), "
+        "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile (Ubuntu 23.10 and later), "
+        "user.max_user_namespaces above 0. In a container, start it with "
+        "--security-opt seccomp=unconfined --security-opt systempaths=unconfined."
+    )
+    return Check(name, False, "; ".join([failure, *settings]), remedy, True)
+
+
+def _seccomp() -> Check:
+    machine = os.uname().machine
+    if not seccomp.supported():
+        return Check("seccomp", False, f"no table for {machine}", "Run the server on x86-64 or arm64.", True)
+    failure = _child(_SECCOMP)
+    if failure is None:
+        return Check("seccomp", True, f"an allow list is in force ({machine})", "", True)
+    return Check("seccomp", False, failure, "Use a kernel built with CONFIG_SECCOMP_FILTER.", True)
+
+
+def _calls() -> Check:
+    absent = []
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        absent.append(f"pidfd_open: {error.strerror}")
+    try:
+        os.close(linux.openat2(-100, ".", os.O_PATH, 0, 0x04))
+    except OSError as error:
+        absent.append(f"openat2: {error.strerror}")
+    remedy = "Use Linux 5.6 or later; in a container, a seccomp profile that allows both calls." if absent else ""
+    return Check("pidfd and openat2", not absent, "; ".join(absent) or "both answer", remedy, True)
+
+
+def _cgroup_kind() -> str:
+    """The hierarchy in which a session's group can really be made: "v1", "v2" or "none"."""
+    try:
+        groups = Cgroups()
+        groups.start()
+    except (OSError, ValueError):
+        return "none"
+    try:
+        group = groups.make(64 << 20, 16)
+        if group is not None:
+            group.remove()
+        return groups.kind
+    except OSError:
+        return "none"
+    finally:
+        groups.close()
+
+
+def _cgroups(kind: str) -> Check:
+    if kind != "none":
+        return Check("control groups", True, f"version {kind[1]}, a group for each session", "")
+    remedy = (
+        "Start the server as root, or under systemd with delegation "
+        "(systemd-run --user --scope -p Delegate=yes med-copilot serve)."
+    )
+    return Check("control groups", False, "none can be made", remedy)
+
+
+def _containment(kind: str) -> Check:
+    name = "memory containment"
+    if kind != "none":
+        return Check(name, True, "the kernel holds each session to its limit", "")
+    text = "the server watches each session's processes and kills those above the limit, a moment late"
+    return Check(name, False, text, "See control groups.")
+
+
+def _landlock() -> Check:
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
+    if version > 0:
+        return Check("Landlock", True, f"version {version}; not needed by the embedded sandbox", "")
+    return Check("Landlock", False, "not in this kernel; not needed by the embedded sandbox", "Nothing to do.")
+
+
+def _docker() -> Check:
+    client = shutil.which("docker")
+    if client is None:
+        return Check("Docker", False, "no docker command", "Only the Docker backend needs it.")
+    command = [client, "version", "--format", "{{.Server.Version}}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Check("Docker", False, "the engine does not answer", "Start the Docker engine.")
+    if answer.returncode == 0:
+        return Check("Docker", True, f"engine {answer.stdout.strip()}", "")
+    return Check("Docker", False, _last(answer.stderr), "Start the Docker engine, or join its group.")
+
+
+def _packages() -> Check:
+    wanted = SandboxConfig().packages
+    present = [name for name in wanted if util.find_spec(name)]
+    absent = [name for name in wanted if name not in present]
+    if not absent:
+        return Check("packages", True, ", ".join(present), "")
+    text = f"present: {', '.join(present) or 'none'}; absent: {', '.join(absent)}"
+    return Check("packages", False, text, "Install the extra: pip install 'med-copilot[science]'.")
+
+
+def _child(script: str) -> str | None:
+    """Run `script` in an interpreter of its own; None when it succeeds, else why it did not."""
+    command = [str(Path(sys.executable).resolve()), "-I", "-S", "-B", "-c", script, str(_SANDBOX)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, cwd="/", check=False)
+    except subprocess.TimeoutExpired:
+        return "no answer"
+    return None if done.returncode == 0 else _last(done.stderr)
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1][:500] if lines else "failed without a word"

@@ -1,0 +1,118 @@
+"""Equations on the body and the electrocardiogram. Questions are in our own words."""
+
+from tasks.medcalc import physical
+from tasks.medcalc.catalogue import Calculator
+from tasks.medcalc.catalogue_common import BMI, DIASTOLIC, HEIGHT, QT, RATE, SEX, SYSTOLIC, WEIGHT
+
+_RR = "RR is 60 over the heart rate, in seconds."
+
+PHYSICAL: tuple[Calculator, ...] = (
+    Calculator(
+        5,
+        "Mean Arterial Pressure (MAP)",
+        "number",
+        physical.mean_arterial_pressure,
+        (SYSTOLIC, DIASTOLIC),
+        "How high is the mean arterial pressure?",
+        "mmHg",
+    ),
+    Calculator(
+        6,
+        "Body Mass Index (BMI)",
+        "number",
+        physical.body_mass_index,
+        (WEIGHT, HEIGHT),
+        "What is the body mass index?",
+        "kg/m²",
+    ),
+    Calculator(
+        10,
+        "Ideal Body Weight",
+        "number",
+        physical.ideal_body_weight,
+        (HEIGHT, SEX),
+        "What is the ideal body weight by Devine's formula?",
+        "kg",
+    ),
+    Calculator(
+        11,
+        "QTc Bazett Calculator",
+        "number",
+        physical.qtc_bazett,
+        (QT, RATE),
+        f"Correct the QT interval by Bazett. {_RR}",
+        "ms",
+    ),
+    Calculator(
+        22,
+        "Maintenance Fluids Calculations",
+        "number",
+        physical.maintenance_fluids,
+        (WEIGHT,),
+        "How much maintenance fluid per hour does the 4-2-1 rule give for the actual weight?",
+        "mL/hr",
+    ),
+    Calculator(
+        56,
+        "QTc Fridericia Calculator",
+        "number",
+        physical.qtc_fridericia,
+        (QT, RATE),
+        f"Correct the QT interval by Fridericia. {_RR}",
+        "ms",
+    ),
+    Calculator(
+        57,
+        "QTc Framingham Calculator",
+        "number",
+        physical.qtc_framingham,
+        (QT, RATE),
+        f"Correct the QT interval by the Framingham formula. {_RR}",
+        "ms",
+    ),
+    Calculator(
+        58,
+        "QTc Hodges Calculator",
+        "number",
+        physical.qtc_hodges,
+        (QT, RATE),
+        "Correct the QT interval by Hodges.",
+        "ms",
+    ),
+    Calculator(
+        59,
+        "QTc Rautaharju Calculator",
+        "number",
+        physical.qtc_rautaharju,
+        (QT, RATE),
+        "Correct the QT interval by Rautaharju's linear formula with 120 + rate.",
+        "ms",
+    ),
+    Calculator(
+        60,
+        "Body Surface Area Calculator",
+        "number",
+        physical.body_surface_area,
+        (WEIGHT, HEIGHT),
+        "What is the body surface area by Mosteller?",
+        "m²",
+    ),
+    Calculator(
+        61,
+        "Target weight",
+        "number",
+        physical.target_weight,
+        (BMI, HEIGHT),
+        "At which weight would the patient have the target body mass index?",
+        "kg",
+    ),
+    Calculator(
+        62,
+        "Adjusted Body Weight",
+        "number",
+        physical.adjusted_body_weight,
+        (WEIGHT, HEIGHT, SEX),
+        "What is the adjusted body weight: Devine's ideal weight plus 0.4 of what the actual one is above it?",
+        "kg",
+    ),
+)
