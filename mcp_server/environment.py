@@ -5,6 +5,7 @@ waits for it. Blocking reads run in worker threads.
 """
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -15,12 +16,25 @@ from mcp_server.errors import Refused
 from sandbox.base import Sandbox, SandboxConfig, Session, SessionSpec
 from sandbox.errors import SandboxError, SandboxFailure, SandboxUnavailable
 from tasks.catalog import Catalog
-from tasks.errors import DataMissing
+from tasks.errors import DataMissing, TaskError
+from tasks.families import get_family
+from tasks.family import Family
 from tasks.registry import Registry
 from tasks.task import Task, Truth
 
 _PATIENCE = 40.0
 """Seconds that a call waits for the sandbox to start."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task with what the server needs beside it. `missing` says why it cannot be started."""
+
+    task: Task
+    truth: Truth
+    family: Family
+    data_digest: str
+    missing: str | None
 
 
 class LazyRegistry:
@@ -104,16 +118,22 @@ class Environment:
     async def registry(self) -> Registry:
         return await anyio.to_thread.run_sync(self._registry.get)
 
-    async def task(self, task_id: str) -> Task:
-        """Raises UnknownTask with close ids."""
-        return await anyio.to_thread.run_sync(lambda: self._registry.get().get(task_id))
+    async def prepare(self, task_id: str) -> "Prepared":
+        """All that an episode needs to know of its task, in one visit to a worker thread. Raises UnknownTask."""
+        return await anyio.to_thread.run_sync(self._prepare, task_id)
 
-    async def truth(self, task_id: str) -> Truth:
-        """For grading. Raises DataMissing."""
-        return await anyio.to_thread.run_sync(lambda: self._registry.get().truth(task_id))
-
-    async def data_digest(self, dataset: str) -> str:
-        return await anyio.to_thread.run_sync(lambda: self._config.data_root.dataset(dataset).data_digest())
+    def _prepare(self, task_id: str) -> "Prepared":
+        registry = self._registry.get()
+        task = registry.get(task_id)
+        family = get_family(task.family)
+        manifest = self._config.data_root.dataset(task.dataset)
+        truth, missing = Truth(task_id=task.id, value=None, oracle="", canary=""), task.missing
+        if missing is None:
+            try:
+                truth = registry.truth(task.id)
+            except TaskError as error:
+                missing = str(error)
+        return Prepared(task, truth, family, manifest.data_digest(), missing)
 
     async def catalog(self, dataset: str) -> Catalog:
         """The catalogue of a dataset, opened once. Raises DataError."""

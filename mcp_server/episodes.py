@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from mcp_server.background import CLOSING, Background, Waiter
 from mcp_server.config import AppConfig
-from mcp_server.environment import Environment, LazyRegistry
+from mcp_server.environment import Environment, LazyRegistry, Prepared
 from mcp_server.episode import FREE_TOOLS, End, Episode, loggable
 from mcp_server.errors import EpisodeBusy, EpisodeEnded, Refused, ToolError, UnknownEpisode
 from mcp_server.grading import CanarySeen, GradingFailed, refuse_canary
@@ -28,9 +28,7 @@ from mcp_server.results import Closed, EpisodeState, Started, Turn, compact, dum
 from sandbox.base import Session
 from sandbox.errors import SandboxError
 from tasks.errors import AnswerError, DataMissing, TaskError
-from tasks.families import get_family
 from tasks.record import EventLog, RecordWriter, record_from_events
-from tasks.task import Task, Truth
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +159,7 @@ class EpisodeManager:
         waiter: Waiter[Started],
     ) -> Started:
         try:
-            task = await self.environment.task(task_id)
+            prepared = await self.environment.prepare(task_id)
         except TaskError as error:
             raise Refused(f"{_sentence(error)} list_tasks finds tasks.") from None
         if len(self._live) + self._opening >= self.config.limits.max_episodes:
@@ -171,30 +169,24 @@ class EpisodeManager:
             )
         self._opening += 1
         try:
-            return await self._open(task, arguments, agent, caller, waiter)
+            return await self._open(prepared, arguments, agent, caller, waiter)
         finally:
             self._opening -= 1
 
     async def _open(
         self,
-        task: Task,
+        prepared: Prepared,
         arguments: dict[str, Any],
         agent: dict[str, Any] | None,
         caller: str | None,
         waiter: Waiter[Started],
     ) -> Started:
-        missing = task.missing
-        truth = Truth(task_id=task.id, value=None, oracle="", canary="")
-        try:
-            if missing is None:
-                truth = await self.environment.truth(task.id)
-        except TaskError as error:
-            missing = str(error)
+        task, missing = prepared.task, prepared.missing
         episode = Episode(
             id=str(uuid4()),
             task=task,
-            truth=truth,
-            family=await anyio.to_thread.run_sync(get_family, task.family),
+            truth=prepared.truth,
+            family=prepared.family,
             limits=self.config.limits,
             environment=self.environment,
             caller=caller,
@@ -215,7 +207,7 @@ class EpisodeManager:
                 "agent": agent,
                 "feedback": self.config.feedback,
                 "caller": caller,
-                "data_digest": await self.environment.data_digest(task.dataset),
+                "data_digest": prepared.data_digest,
             },
         )
         self._live[episode.id] = episode
