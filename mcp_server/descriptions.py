@@ -99,3 +99,8 @@ LIST_EPISODES = """\
 Your episodes: those that are open, with the turns that are left, then those that ended last. Use it to find an
 episode_id again.
 """
+
+NO_DATA = (
+    "No dataset is registered in the data root of this server. Its operator can generate one (`med-copilot tasks "
+    "generate`) or import a release (`med-copilot data add`); then start the server again."
+)

@@ -153,9 +153,12 @@ def _add_task_tools(server: MCPServer[EpisodeManager], registry: LazyRegistry) -
             )
 
         try:
-            return reply(compact(dump(await anyio.to_thread.run_sync(page))))
+            found = await anyio.to_thread.run_sync(page)
         except TaskError as error:
             raise Refused(str(error)) from None
+        if found.total == 0 and not registry.get().families():
+            raise Refused(text.NO_DATA)
+        return reply(compact(dump(found)))
 
     @server.tool(title="Start a task", description=text.START_TASK, annotations=_hints(read_only=False))
     async def start_task(

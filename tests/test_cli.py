@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.client import ToolFailed, connect
 from tests.end_to_end.real import COMMAND, command
 
 
@@ -93,3 +94,10 @@ def test_the_demo_ends_with_a_graded_table_and_a_trajectory(root: Path, tmp_path
     assert "Graded by the server" in done.stdout
     assert "Trajectories: " in done.stdout
     assert command("log", "verify", "--data", tmp_path / "demo").returncode == 0
+
+
+@pytest.mark.anyio
+async def test_a_server_without_data_says_what_to_do(tmp_path: Path) -> None:
+    async with connect([*COMMAND, "serve", "--data", str(tmp_path)]) as environment:
+        with pytest.raises(ToolFailed, match="med-copilot tasks generate"):
+            await environment.call("list_tasks")
