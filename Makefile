@@ -12,6 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .venv/.dev: pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ .venv/.core
 
@@ -19,7 +20,7 @@ demo: .venv/.core
 	$(BIN)/med-copilot demo
 
 test: .venv/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 check: .venv/.dev
 	$(BIN)/ruff check .

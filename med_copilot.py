@@ -29,9 +29,11 @@ def main() -> None:
 
 def make_app() -> typer.Typer:
     """All commands."""
+    import agent.cli
     import agent.demo_cli
     import mcp_server.cli
     import tasks.cli
+    import training.cli
 
     app = typer.Typer(
         name="med-copilot",
@@ -40,7 +42,7 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         help="Code-based medical tasks for any agent, over MCP: sandboxed, and graded on this machine.",
     )
-    for room in (mcp_server.cli, agent.demo_cli, tasks.cli):
+    for room in (mcp_server.cli, agent.demo_cli, tasks.cli, agent.cli, training.cli):
         room.add_commands(app)
     return app
 

@@ -9,7 +9,7 @@ import anyio
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import Implementation, TextContent, TextResourceContents
 
-from agent.errors import EnvironmentLost, ToolFailed
+from agent.errors import AgentError, EnvironmentLost, ToolFailed
 from tasks.task import Task
 
 __all__ = ["Environment", "EnvironmentLost", "ToolFailed", "connect"]
@@ -85,7 +85,7 @@ class Environment:
 
 @asynccontextmanager
 async def connect(
-    server: str | Sequence[str] | Any, *, mode: str = "auto", timeout: float = 120.0
+    server: str | Sequence[str] | Any, *, mode: str = "auto", timeout: float = 200.0
 ) -> AsyncIterator[Environment]:
     """Connect to `server`: a URL (streamable HTTP), or a command line that serves over stdio and ends with the block.
 
@@ -99,14 +99,28 @@ async def connect(
     client = Client(
         target, mode=mode, read_timeout_seconds=timeout, client_info=Implementation(name="med-copilot", version="1")
     )
+    connected = False
     try:
-        await client.__aenter__()
-    except _GONE as error:
-        raise EnvironmentLost(_why(error)) from error
-    try:
-        yield Environment(client)
-    finally:
-        await client.__aexit__(None, None, None)
+        async with client:
+            connected = True
+            yield Environment(client)
+    except Exception as error:
+        # The SDK's task groups wrap what happens inside them, and a dead HTTP server ends the block from there.
+        leaf = _leaf(error)
+        if not connected or _is_transport(leaf):
+            raise EnvironmentLost(_why(leaf)) from error
+        raise leaf if isinstance(leaf, AgentError) else error from None
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _is_transport(error: BaseException) -> bool:
+    # By name: which HTTP library the SDK uses is its own affair.
+    return isinstance(error, _GONE) or any(kind.__name__ == "HTTPError" for kind in type(error).__mro__)
 
 
 def _why(error: BaseException) -> str:

@@ -1,0 +1,398 @@
+"""The commands `rollout` and `eval`. What a command needs is imported when it runs."""
+
+import json
+import random
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.evaluate import Interval, Row
+    from agent.models import Model
+    from agent.rollout import Connect, Players, Settings, Tally, Watch
+
+_MODELS = "expert | nothing | constant | guess | openai:NAME | local:PATH"
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the records. One that exists is resumed.")]
+ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="The data root. Default: $MED_COPILOT_DATA, else the user's data folder.")
+]
+TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Id of a task; may be repeated.")]
+FamilyOption = Annotated[list[str] | None, typer.Option("--family", help="Only this family; may be repeated.")]
+SplitOption = Annotated[str | None, typer.Option("--split", help="train | test")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Tasks of each family, at most; drawn by the seed.")
+]
+AttemptsOption = Annotated[int, typer.Option("--attempts", min=1, help="Attempts at each task.")]
+ConcurrencyOption = Annotated[int, typer.Option("--concurrency", min=1, help="Attempts under way at once.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option("--temperature", min=0, help="Default: 0 for the first attempt at a task, 0.6 for further ones."),
+]
+ScaffoldOption = Annotated[
+    bool, typer.Option("--scaffold", help="JSON actions as text, for models without tool calls.")
+]
+TurnsOption = Annotated[int, typer.Option("--turns", min=1, help="Turns of the model in an attempt.")]
+CallOption = Annotated[int, typer.Option("--call-tokens", min=1, help="Tokens that one turn may have.")]
+ContextOption = Annotated[int, typer.Option("--context-tokens", min=1, help="Tokens that the model reads at most.")]
+UrlOption = Annotated[str | None, typer.Option("--base-url", help="Of openai:NAME. Default: $OPENAI_BASE_URL.")]
+KeyOption = Annotated[str | None, typer.Option("--api-key", help="Of openai:NAME. Default: $OPENAI_API_KEY.")]
+PriceOption = Annotated[
+    str | None, typer.Option("--price", help="Of openai:NAME: US dollars for a million tokens, as PROMPT,COMPLETION.")
+]
+TokenIdsOption = Annotated[
+    bool, typer.Option("--token-ids", help="Of openai:NAME: ask for token ids and log-probabilities (vLLM).")
+]
+ServerOption = Annotated[
+    str | None, typer.Option("--server", help="URL of a server, for example http://127.0.0.1:8765/mcp. Default: own.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this folder to the command line."""
+    app.command("rollout")(rollout)
+    app.command("eval")(evaluate)
+
+
+@dataclass(frozen=True)
+class _Options:
+    out: Path
+    model: str
+    data: Path | None
+    tasks: list[str] | None
+    family: list[str] | None
+    split: str | None
+    limit: int | None
+    attempts: int
+    concurrency: int
+    settings: "Settings"
+    server: str | None
+    base_url: str | None
+    api_key: str | None
+    price: str | None
+    token_ids: bool = False
+
+
+def rollout(
+    out: OutOption,
+    model: ModelOption = "expert",
+    data: DataOption = None,
+    tasks: TasksOption = None,
+    family: FamilyOption = None,
+    split: SplitOption = None,
+    limit: LimitOption = None,
+    attempts: AttemptsOption = 1,
+    concurrency: ConcurrencyOption = 8,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = None,
+    scaffold: ScaffoldOption = False,
+    turns: TurnsOption = 30,
+    call_tokens: CallOption = 8_192,
+    context_tokens: ContextOption = 32_768,
+    base_url: UrlOption = None,
+    api_key: KeyOption = None,
+    price: PriceOption = None,
+    token_ids: TokenIdsOption = False,
+    server: ServerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a model attempt tasks over MCP, and record every attempt. Resumes where it was stopped."""
+    from agent.rollout import Settings
+    from agent.trajectory import AgentLimits
+
+    limits = AgentLimits(turns=turns, call_tokens=call_tokens, context_tokens=context_tokens)
+    settings = Settings(model, seed, temperature, scaffold, limits)
+    options = _Options(
+        out, model, data, tasks, family, split, limit, attempts, concurrency, settings, server, base_url, api_key,
+        price, token_ids,
+    )  # fmt: skip
+    _print(_run(options), f"{model}: {out}", as_json)
+
+
+def evaluate(
+    records: Annotated[list[Path] | None, typer.Argument(help="Folders or files of records to report on.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help=f"Attempt the tasks first: {_MODELS}")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --model: folder of the records.")] = None,
+    data: DataOption = None,
+    tasks: TasksOption = None,
+    family: FamilyOption = None,
+    split: SplitOption = "test",
+    limit: LimitOption = None,
+    attempts: AttemptsOption = 1,
+    concurrency: ConcurrencyOption = 8,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = None,
+    scaffold: ScaffoldOption = False,
+    turns: TurnsOption = 30,
+    base_url: UrlOption = None,
+    api_key: KeyOption = None,
+    price: PriceOption = None,
+    server: ServerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Success per family with 95% intervals clustered by patient or template, of records or of a model's attempts."""
+    from agent.evaluate import evaluate as report
+    from agent.rollout import Settings, last_records
+    from agent.trajectory import AgentLimits
+
+    if (model is None) == (not records):
+        raise typer.BadParameter("Give records to report on, or --model and --out to make them.")
+    if model is not None:
+        if out is None:
+            raise typer.BadParameter("--model needs --out, the folder of the records.")
+        settings = Settings(model, seed, temperature, scaffold, AgentLimits(turns=turns))
+        options = _Options(
+            out, model, data, tasks, family, split, limit, attempts, concurrency, settings, server, base_url, api_key,
+            price,
+        )  # fmt: skip
+        _print(_run(options), f"{model}: {out}", as_json)
+        return
+    if missing := [str(path) for path in records or () if not path.exists()]:
+        raise typer.BadParameter(f"There is no {', '.join(missing)}.")
+    _print(report(last_records(records or ())), "Records", as_json)
+
+
+def _run(options: _Options) -> "list[Row]":
+    """Make the attempts that are missing; a row for each family of the records in the folder."""
+    import anyio
+
+    from agent.errors import AgentError
+    from agent.evaluate import evaluate as report
+    from agent.rollout import last_records
+
+    if options.split not in (None, "train", "test"):
+        raise typer.BadParameter(f"{options.split!r} is not one of train, test.", param_hint="--split")
+    try:
+        tally = anyio.run(_attempts, options)
+    except AgentError as error:
+        typer.echo(f"med-copilot: {error}", err=True)
+        raise SystemExit(1) from None
+    if tally.resumed:
+        typer.echo(f"{tally.resumed} of {tally.total} attempts were there already.", err=True)
+    if tally.lost:
+        typer.echo(f"{tally.lost} tries failed through no fault of the agent, and were made again.", err=True)
+    return report(last_records([options.out]))
+
+
+async def _attempts(options: _Options) -> "Tally":
+    from agent.errors import RolloutError
+    from agent.rollout import Rollout
+
+    connect = _server(options)
+    tasks = await _tasks(options, connect)
+    if not tasks:
+        raise RolloutError("There are no such tasks: `med-copilot tasks generate` makes some.")
+    async with _players(options) as players:
+        with _progress() as watch:
+            rollout = Rollout(
+                tasks,
+                options.attempts,
+                players,
+                options.settings,
+                options.out,
+                concurrency=options.concurrency,
+                watch=watch,
+            )
+            return await rollout.run(connect)
+
+
+def _server(options: _Options) -> "Connect":
+    from agent.rollout import server
+
+    if options.server is not None:
+        return server(options.server)
+    script = Path(__file__).resolve().parents[1] / "med_copilot.py"
+    command = [sys.executable, str(script), "serve", "--logs", str(options.out / "server")]
+    command += ["--pool", str(min(options.concurrency, 8)), "--max-episodes", str(2 * options.concurrency + 16)]
+    return server([*command, "--data", str(_root(options).path)])
+
+
+def _root(options: _Options) -> Any:
+    from tasks.data import DataRoot
+
+    return DataRoot(options.data or DataRoot.default_path())
+
+
+async def _tasks(options: _Options, connect: "Connect") -> list[str]:
+    """Ids: those given, else `limit` of each family, drawn by the seed, in the order of the list."""
+    if options.tasks:
+        return options.tasks
+    if options.server is None:
+        from tasks.registry import Registry
+
+        registry = Registry(_root(options))
+        names = options.family or [one.name for one in registry.families()]
+        by_family = {name: registry.ids(family=name, split=options.split) for name in names}
+        registry.close()
+    else:
+        by_family = await _listed(options, connect)
+    chosen: list[str] = []
+    for name, ids in by_family.items():
+        if options.limit is not None and len(ids) > options.limit:
+            drawn = set(random.Random(f"{options.settings.seed} {name}").sample(ids, options.limit))
+            ids = [one for one in ids if one in drawn]
+        chosen += ids
+    return chosen
+
+
+async def _listed(options: _Options, connect: "Connect") -> dict[str, list[str]]:
+    """The ids of a remote server's tasks, by family."""
+    found: dict[str, list[str]] = {}
+    async with connect() as environment:
+        for family in options.family or [""]:
+            cursor: str | None = ""
+            while cursor is not None:
+                page = await environment.call(
+                    "list_tasks", family=family, split=options.split or "", cursor=cursor, limit=200
+                )
+                for task in page["tasks"]:
+                    found.setdefault(task["family"], []).append(task["id"])
+                cursor = page["next_cursor"]
+    return found
+
+
+@asynccontextmanager
+async def _players(options: _Options) -> "AsyncIterator[Players]":
+    """The models of a rollout. Raises ModelRefused."""
+    from agent.models import Constant, Guess, Nothing
+
+    settings = options.settings
+    kind, _, name = options.model.partition(":")
+    match kind:
+        case "expert":
+            from agent.expert import Expert
+            from tasks.registry import Registry
+
+            registry = Registry(_root(options))
+            yield lambda task, number: Expert(
+                registry.get(task), registry.truth(task).oracle, seed=settings.seed_of(task, number)
+            )
+            registry.close()
+        case "nothing":
+            yield lambda task, number: Nothing()
+        case "constant":
+            yield lambda task, number: Constant()
+        case "guess":
+            yield lambda task, number: Guess(settings.seed_of(task, number))
+        case "openai" if name:
+            from agent.endpoint import Endpoint
+
+            endpoint = Endpoint(
+                name,
+                base_url=options.base_url,
+                key=options.api_key,
+                concurrency=options.concurrency,
+                price=_price(options.price),
+                logprobs=options.token_ids,
+                token_ids=options.token_ids,
+            )
+            async with endpoint:
+                yield _shared(endpoint, options)
+        case "local" if name:
+            from agent.local import LocalModel
+
+            async with LocalModel.load(name, batch=options.concurrency, seed=settings.seed) as local:
+                yield _shared(local, options)
+        case _:
+            raise typer.BadParameter(f"{options.model!r} is not one of {_MODELS}.", param_hint="--model")
+
+
+def _shared(model: "Model", options: _Options) -> "Players":
+    from agent.scaffold import Scaffold
+
+    played: Model = Scaffold(model) if options.settings.scaffold else model
+    return lambda task, number: played
+
+
+def _price(text: str | None) -> Any:
+    from agent.endpoint import Price
+
+    if text is None:
+        return None
+    try:
+        prompt, completion = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            "PROMPT,COMPLETION are two numbers, for example 0.4,1.6.", param_hint="--price"
+        ) from None
+    return Price(prompt, completion)
+
+
+@contextmanager
+def _progress() -> "Iterator[Watch]":
+    """A live bar on stderr: attempts, time left, score, and what was not scored."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("attempts"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("", total=None)
+
+        def watch(tally: "Tally") -> None:
+            score = "" if tally.score is None else f"score {tally.score:.3f}"
+            rest = (("unscored", tally.unscored), ("abandoned", tally.abandoned), ("limit", tally.limit))
+            counts = "".join(f" · {name} {count}" for name, count in rest if count)
+            bar.update(shown, completed=tally.done, total=tally.total, description=f"{score}{counts}")
+
+        yield watch
+
+
+def _print(rows: "list[Row]", title: str, as_json: bool = False) -> None:
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(asdict(row)))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    columns = ["family", "attempts", "success", "95%", "unscored", "abandoned", "limit", "turns"]
+    tokens, costs = any(row.tokens for row in rows), any(row.cost_usd is not None for row in rows)
+    columns += ["tokens"] * tokens + ["cost"] * costs
+    for column in columns:
+        table.add_column(column, justify="left" if column == "family" else "right", no_wrap=True)
+    for row in rows:
+        cells = [
+            row.family,
+            f"{row.attempts}",
+            "-" if row.success is None else f"{100 * row.success.mean:.1f}%",
+            _interval(row.success),
+            f"{row.unscored}",
+            f"{row.abandoned}",
+            f"{row.limit}",
+            f"{row.turns:.1f}",
+        ]
+        cells += [f"{row.tokens:,.0f}"] * tokens
+        cells += ["-" if row.cost_usd is None else f"${row.cost_usd:.4f}"] * costs
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def _interval(interval: "Interval | None") -> str:
+    if interval is None or interval.low is None or interval.high is None:
+        return "-"
+    return f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"

@@ -1,0 +1,163 @@
+"""OpenAI-compatible endpoints, over real HTTP to a server that plays a script."""
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+
+from agent.endpoint import Endpoint, Price
+from agent.errors import ContextOverflow, ModelFailed, ModelRefused
+from agent.loop import Agent
+from agent.models import Completion
+from tasks.attempt import FunctionCall, Message, Usage
+from tasks.registry import Registry
+from tests.agent.conftest import Serve
+from tests.agent.openai_server import Turn, serving, tool_call
+
+pytest.importorskip("openai", reason="the package openai is not installed")
+
+pytestmark = pytest.mark.anyio
+ASK = [Message(role="user", content="?")]
+
+
+async def ask(turns: list[Turn], messages: list[Message] | None = None, **options: Any) -> Completion:
+    with serving(turns) as server:
+        async with Endpoint("m", base_url=server.url, key="secret", **options) as model:
+            return await model.complete(messages or ASK, (), temperature=0.6, max_tokens=50)
+
+
+async def test_a_whole_episode(serve: Serve, registry: Registry, note_task: str) -> None:
+    value = registry.truth(note_task).value
+    turns = [
+        {"content": "I compute.", **tool_call("execute_code", {"code": "1 + 1"})},
+        tool_call("execute_code", '{"code": "1', 2),
+        tool_call("submit_answer", {"answer": value}, 3),
+    ]
+    with serving(turns) as server:
+        async with (
+            Endpoint("m", base_url=server.url, key="secret", price=Price(2.0, 10.0, 1.0)) as model,
+            serve() as env,
+        ):
+            record = await Agent(env, model).attempt(note_task, temperature=0.6)
+    assert (record.outcome, record.reward) == ("graded", 1.0)
+    assert record.agent is not None
+    assert record.agent.model == "m"
+    first = record.messages[2]
+    assert first.tool_calls is not None
+    assert first.tool_calls[0].function == FunctionCall(name="execute_code", arguments={"code": "1 + 1"})
+    assert [one.usage.completion_tokens for one in record.calls] == [10, 10, 10]
+    assert record.calls[0].usage.cached_tokens == 40
+    assert record.calls[0].cost_usd == pytest.approx((60 * 2 + 40 * 1 + 10 * 10) / 1e6)
+    # A call that cannot be read is told, and stands in the history as text.
+    assert record.messages[4].tool_calls is None
+    assert record.messages[4].content == 'execute_code: {"code": "1'
+    assert "not valid JSON" in (record.messages[5].content or "")
+    sent = server.requests[1]
+    assert (sent["temperature"], sent["max_tokens"]) == (0.6, 8192)
+    assert json.loads(sent["messages"][2]["tool_calls"][0]["function"]["arguments"]) == {"code": "1 + 1"}
+    assert sent["messages"][3]["tool_call_id"] == "c1"
+    assert [tool["function"]["name"] for tool in sent["tools"]][:1] == ["request_info"]
+    assert server.keys == ["Bearer secret"] * 3
+
+
+async def test_rate_limits_and_failures_are_waited_out() -> None:
+    turns: list[Turn] = [
+        {"status": 429, "error": "slow down", "headers": {"retry-after-ms": "20"}},
+        {"status": 503, "error": "busy", "headers": {"retry-after-ms": "20"}},
+        {"content": "Yes."},
+    ]
+    assert (await ask(turns)).message.content == "Yes."
+
+
+async def test_failures_without_end_fail_the_model() -> None:
+    turns: list[Turn] = [{"status": 503, "error": "busy", "headers": {"retry-after-ms": "10"}}] * 3
+    with pytest.raises(ModelFailed, match="503"):
+        await ask(turns, retries=2)
+
+
+async def test_an_endpoint_that_is_not_there() -> None:
+    async with Endpoint("m", base_url="http://127.0.0.1:9/v1", retries=0) as model:
+        with pytest.raises(ModelFailed, match="m: "):
+            await model.complete(ASK, (), temperature=0, max_tokens=5)
+
+
+async def test_a_conversation_that_is_refused_fails_alone() -> None:
+    with pytest.raises(ModelFailed, match="400 - content") as raised:
+        await ask([{"status": 400, "error": "content was filtered"}])
+    assert not isinstance(raised.value, ModelRefused)
+
+
+async def test_the_newer_name_of_the_limit_is_used_where_it_is_wanted() -> None:
+    text = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    with serving([{"status": 400, "error": text}, {"content": "1"}, {"content": "2"}]) as server:
+        async with Endpoint("m", base_url=server.url) as model:
+            for _ in range(2):
+                await model.complete(ASK, (), temperature=0, max_tokens=5)
+    assert [request.get("max_completion_tokens") for request in server.requests] == [None, 5, 5]
+    assert "max_tokens" not in server.requests[2]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_refusal_is_told_apart(status: int) -> None:
+    with pytest.raises(ModelRefused, match=f"{status}.*no entry"):
+        await ask([{"status": status, "error": "no entry"}])
+
+
+async def test_a_context_that_is_full_is_told_apart() -> None:
+    text = "This model's maximum context length is 4096 tokens, you requested 5000."
+    with pytest.raises(ContextOverflow):
+        await ask([{"status": 400, "error": text}])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [("", False), ("{}", False), ("null", True), ("[1]", True), ('{"x": NaN}', True), ("{", True)],
+)
+async def test_arguments_as_models_send_them(arguments: str, wrong: bool) -> None:
+    done = await ask([tool_call("look", arguments)])
+    assert (done.malformed is not None) == wrong
+    assert (done.message.tool_calls is None) == wrong
+
+
+async def test_reasoning_is_kept_and_not_sent_back() -> None:
+    done = await ask([{"content": "4", "reasoning_content": "2 + 2"}])
+    assert (done.message.content, done.message.reasoning_content) == ("4", "2 + 2")
+    with serving([{"content": "Yes."}]) as server:
+        async with Endpoint("m", base_url=server.url) as model:
+            await model.complete([*ASK, done.message], (), temperature=0, max_tokens=5)
+    assert server.requests[0]["messages"][1] == {"role": "assistant", "content": "4"}
+
+
+async def test_token_ids_and_logprobs_are_recorded_where_the_server_gives_them() -> None:
+    sampled = [{"token": "a", "logprob": -0.5, "bytes": None, "top_logprobs": []}] * 2
+    turn: Turn = {
+        "content": "aa",
+        "choice": {"token_ids": [5, 6], "logprobs": {"content": sampled, "refusal": None}},
+        "body": {"prompt_token_ids": [1, 2, 3]},
+    }
+    done = await ask([turn], logprobs=True, token_ids=True)
+    assert (done.prompt_token_ids, done.completion_token_ids, done.logprobs) == ((1, 2, 3), (5, 6), (-0.5, -0.5))
+    plain = await ask([{"content": "aa"}])
+    assert (plain.prompt_token_ids, plain.completion_token_ids, plain.logprobs) == (None, None, None)
+
+
+async def test_at_most_so_many_requests_are_under_way() -> None:
+    with serving([{"content": "Yes."}] * 6, seconds=0.05) as server:
+        async with Endpoint("m", base_url=server.url, concurrency=2) as model, anyio.create_task_group() as group:
+            for _ in range(6):
+                group.start_soon(lambda: model.complete(ASK, (), temperature=0, max_tokens=5))
+    assert (len(server.requests), server.most) == (6, 2)
+
+
+def test_a_hosted_model_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ModelRefused, match="OPENAI_API_KEY"):
+        Endpoint("m")
+
+
+def test_a_price_counts_what_was_cached() -> None:
+    usage = Usage(prompt_tokens=1_000_000, completion_tokens=500_000, cached_tokens=400_000)
+    assert Price(1.0, 4.0).cost(usage) == pytest.approx(3.0)
+    assert Price(1.0, 4.0, 0.25).cost(usage) == pytest.approx(0.6 + 0.1 + 2.0)

@@ -1,0 +1,301 @@
+"""transformers in process, with a tiny model: ids and log-probabilities as sampled, batches, caches, real episodes."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from agent.errors import ContextOverflow, ModelFailed, ModelRefused
+from agent.local import LocalModel
+from agent.loop import Agent
+from agent.models import Completion, Scripted, call
+from agent.rollout import Settings
+from agent.scaffold import Scaffold
+from agent.trajectory import AgentLimits
+from tasks.attempt import AttemptRecord, Message
+from tasks.record import RecordWriter, read_records
+from tests.agent import tiny
+from tests.agent.conftest import Serve
+
+torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
+pytest.importorskip("transformers", reason="the extra [local] is not installed")
+
+pytestmark = pytest.mark.anyio
+ASK = [Message(role="system", content="You answer."), Message(role="user", content="How many beds?")]
+TOOLS = [{"type": "function", "function": {"name": "look", "description": "", "parameters": {"properties": {}}}}]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tiny.tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def network(tokenizer: Any) -> Any:
+    return tiny.qwen2(len(tokenizer))
+
+
+@pytest.fixture
+async def model(network: Any, tokenizer: Any) -> AsyncIterator[LocalModel]:
+    async with LocalModel(network, tokenizer, batch=4, seed=1) as local:
+        yield local
+
+
+def forward(network: Any, prompt: tuple[int, ...], completion: tuple[int, ...], temperature: float) -> list[float]:
+    """Log-probabilities of the completion by one forward pass without cache or padding."""
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    logs = torch.log_softmax(logits.float() / (temperature or 1.0), dim=-1)
+    found: list[float] = logs.gather(1, torch.tensor(completion)[:, None])[:, 0].tolist()
+    return found
+
+
+def check(network: Any, done: Completion, temperature: float) -> None:
+    assert done.prompt_token_ids is not None
+    assert done.completion_token_ids is not None
+    assert done.logprobs is not None
+    assert len(done.logprobs) == len(done.completion_token_ids) == done.usage.completion_tokens
+    wanted = forward(network, done.prompt_token_ids, done.completion_token_ids, temperature)
+    assert done.logprobs == pytest.approx(wanted, abs=2e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
+async def test_logprobs_are_those_of_a_forward_pass(model: LocalModel, network: Any, temperature: float) -> None:
+    done = await model.complete(ASK, TOOLS, temperature=temperature, max_tokens=40)
+    check(network, done, temperature)
+    text = model.tokenizer.apply_chat_template(
+        [one.model_dump() for one in ASK], tools=TOOLS, add_generation_prompt=True, tokenize=False
+    )
+    assert done.prompt_token_ids == tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+async def test_greedy_takes_the_likeliest_token(model: LocalModel, network: Any) -> None:
+    done = await model.complete(ASK, TOOLS, temperature=0, max_tokens=1)
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor([done.prompt_token_ids])).logits[0, -1]
+    assert done.completion_token_ids == (int(logits.argmax()),)
+
+
+async def test_conversations_of_unequal_length_share_a_batch(model: LocalModel, network: Any) -> None:
+    """They join and leave at different times, and each is as if it had been alone."""
+    done: dict[int, Completion] = {}
+
+    async def one(number: int) -> None:
+        ask = [Message(role="user", content="beds " * (1 + 7 * number))]
+        done[number] = await model.complete(ask, (), temperature=1.0, max_tokens=5 + 40 * number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(7):
+            group.start_soon(one, number)
+    assert len(done) == 7
+    for completion in done.values():
+        check(network, completion, 1.0)
+    # Fewer forward passes than tokens: they were batched.
+    assert model.decoder.steps < model.decoder.sampled
+
+
+async def test_ids_only_grow_from_turn_to_turn(model: LocalModel, network: Any) -> None:
+    messages = list(ASK)
+    before: tuple[int, ...] = ()
+    for turn in range(4):
+        done = await model.complete(messages, TOOLS, temperature=1.0, max_tokens=30)
+        assert done.prompt_token_ids is not None
+        assert done.completion_token_ids is not None
+        assert done.prompt_token_ids[: len(before)] == before
+        if turn:
+            assert done.usage.cached_tokens == len(before) - 1
+        check(network, done, 1.0)
+        before = done.prompt_token_ids + done.completion_token_ids
+        messages += [done.message, Message(role="user", content=f"And then? {turn}")]
+        tail = model.tokenizer.decode(done.prompt_token_ids)
+        assert tail.endswith("<|im_start|>assistant\n")
+
+
+async def test_a_turn_without_an_end_is_closed_before_the_next(model: LocalModel) -> None:
+    done = await model.complete(ASK, (), temperature=1.0, max_tokens=1)
+    assert done.finish_reason == "length"
+    again = await model.complete(
+        [*ASK, done.message, Message(role="user", content="Go on.")], (), temperature=1.0, max_tokens=1
+    )
+    assert again.prompt_token_ids is not None
+    assert done.prompt_token_ids is not None
+    new = model.tokenizer.decode(again.prompt_token_ids[len(done.prompt_token_ids) + 1 :])
+    assert new == "<|im_end|>\n<|im_start|>user\nGo on.<|im_end|>\n<|im_start|>assistant\n"
+
+
+async def test_a_trimmed_history_is_tokenised_afresh(model: LocalModel, network: Any) -> None:
+    done = await model.complete(ASK, (), temperature=1.0, max_tokens=8)
+    other = [Message(role="user", content="Another question."), done.message, Message(role="user", content="Go on.")]
+    again = await model.complete(other, (), temperature=1.0, max_tokens=8)
+    assert again.usage.cached_tokens == 0
+    check(network, again, 1.0)
+
+
+async def test_new_weights_are_used_at_once(network: Any, tokenizer: Any) -> None:
+    own = tiny.qwen2(len(tokenizer), seed=5)
+    async with LocalModel(own, tokenizer, seed=2) as local:
+        done = await local.complete(ASK, (), temperature=1.0, max_tokens=8)
+        own.load_state_dict(network.state_dict())
+        local.weights_changed()
+        go_on = [*ASK, done.message, Message(role="user", content="Go on.")]
+        check(own, await local.complete(go_on, (), temperature=1.0, max_tokens=8), 1.0)
+
+
+async def test_equal_seeds_sample_equally(network: Any, tokenizer: Any) -> None:
+    found = []
+    for _ in range(2):
+        async with LocalModel(network, tokenizer, seed=9) as local:
+            done = await local.complete(ASK, (), temperature=1.0, max_tokens=30)
+            found.append(done.completion_token_ids)
+    assert found[0] == found[1]
+
+
+async def test_what_is_held_is_bounded(network: Any, tokenizer: Any) -> None:
+    async with LocalModel(network, tokenizer, kept_tokens=150) as local:
+        for _ in range(6):
+            done = await local.complete(ASK, (), temperature=1.0, max_tokens=4)
+            check(network, done, 1.0)
+        held = [tokens for tokens, _ in local.decoder._kept.values()]
+    assert sum(held) <= 150
+
+
+async def test_a_context_that_is_full_is_said(network: Any, tokenizer: Any) -> None:
+    async with LocalModel(network, tokenizer, context=100) as local:
+        with pytest.raises(ContextOverflow, match="100"):
+            await local.complete([Message(role="user", content="bed " * 60)], (), temperature=1.0, max_tokens=50)
+
+
+async def test_a_cancelled_turn_frees_its_place(network: Any, tokenizer: Any) -> None:
+    async with LocalModel(network, tokenizer, batch=1) as local:
+        with anyio.move_on_after(0.1):
+            await local.complete(ASK, (), temperature=1.0, max_tokens=8_000)
+        check(network, await local.complete(ASK, (), temperature=1.0, max_tokens=4), 1.0)
+
+
+async def test_closing_ends_what_is_under_way(network: Any, tokenizer: Any) -> None:
+    local = LocalModel(network, tokenizer)
+    failed: list[str] = []
+
+    async def ask() -> None:
+        try:
+            await local.complete(ASK, (), temperature=1.0, max_tokens=8_000)
+        except ModelFailed as error:
+            failed.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.sleep(0.05)
+        await anyio.to_thread.run_sync(local.close)
+    assert failed == ["The model was closed."]
+    with pytest.raises(ModelFailed):
+        await local.complete(ASK, (), temperature=1.0, max_tokens=1)
+
+
+async def test_a_network_that_fails_fails_the_turn_alone(network: Any, tokenizer: Any) -> None:
+    broken = tiny.qwen2(len(tokenizer) - 40)
+    async with LocalModel(broken, tokenizer) as local:
+        with pytest.raises(ModelFailed, match="Reading the prompt failed"):
+            await local.complete(ASK, (), temperature=1.0, max_tokens=4)
+        with pytest.raises(ModelFailed):
+            await local.complete(ASK, (), temperature=1.0, max_tokens=4)
+
+
+@pytest.mark.parametrize("scaffold", [False, True])
+async def test_garbage_plays_real_episodes_whose_ids_chain(
+    serve: Serve, model: LocalModel, network: Any, note_task: str, sql_task: str, tmp_path: Path, scaffold: bool
+) -> None:
+    """Random weights write garbage: an ordinary event, corrected and recorded, several episodes in one batch."""
+    records: list[AttemptRecord] = []
+    writer = RecordWriter(tmp_path)
+    player = Scaffold(model) if scaffold else model
+    async with serve() as environment:
+        agent = Agent(environment, player, AgentLimits(call_tokens=24, malformed=2))
+
+        async def one(task: str) -> None:
+            records.append(await agent.attempt(task, temperature=1.0, save=writer.write))
+
+        async with anyio.create_task_group() as group:
+            for task in (note_task, sql_task):
+                group.start_soon(one, task)
+    writer.close()
+    for record in records:
+        assert record.outcome == "limit"
+        assert record.error is not None
+        assert record.error.kind == "malformed"
+        known: tuple[int, ...] = ()
+        for made in record.calls:
+            assert made.prompt_token_ids is not None
+            assert made.completion_token_ids is not None
+            assert made.prompt_token_ids[: len(known)] == known
+            assert made.logprobs == pytest.approx(
+                forward(network, made.prompt_token_ids, made.completion_token_ids, 1.0), abs=2e-4
+            )
+            known = made.prompt_token_ids + made.completion_token_ids
+    assert sorted(read_records([tmp_path]), key=lambda one: one.id) == sorted(records, key=lambda one: one.id)
+
+
+def learn(network: Any, ids: list[int], steps: int = 250) -> float:
+    """Fit one sequence; the last loss."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    batch = torch.tensor([ids])
+    loss = torch.zeros(())
+    for _ in range(steps):
+        loss = network(input_ids=batch, labels=batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss.item() < 0.01:
+            break
+    return float(loss.item())
+
+
+async def test_a_model_that_has_learnt_an_episode_plays_it(
+    serve: Serve, tmp_path_factory: pytest.TempPathFactory, note_task: str
+) -> None:
+    """From text to calls and back: the learner's greedy episode is the teacher's, token for token."""
+    tokenizer = tiny.tokenizer(tmp_path_factory.mktemp("short"))
+    tokenizer.chat_template = tiny.SHORT
+    turns: list[Any] = [("Look.", call("execute_code", code="6 * 7")), call("close_episode")]
+    async with serve() as environment:
+        taught = await Agent(environment, Scripted(turns)).attempt(note_task)
+        text = tokenizer.apply_chat_template(
+            [{**one.model_dump(), "content": one.content or ""} for one in taught.messages],
+            tools=list(taught.tools),
+            tokenize=False,
+        )
+        student = tiny.qwen2(len(tokenizer), spread=0.02)
+        assert learn(student, tokenizer(text, add_special_tokens=False)["input_ids"]) < 0.05
+        async with LocalModel(student.eval(), tokenizer) as model:
+            played = await Agent(environment, model).attempt(note_task)
+    assert played.messages == taught.messages
+    assert played.outcome == "abandoned"
+    first, second = played.calls
+    assert first.prompt_token_ids is not None
+    assert first.completion_token_ids is not None
+    assert second.prompt_token_ids is not None
+    assert second.completion_token_ids is not None
+    assert second.prompt_token_ids[: second.usage.cached_tokens] == (
+        first.prompt_token_ids + first.completion_token_ids[:-1]
+    )
+    whole = tokenizer.decode(second.prompt_token_ids + second.completion_token_ids)
+    assert text.startswith(whole)
+
+
+async def test_a_model_is_loaded_from_a_folder(network: Any, tokenizer: Any, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    async with LocalModel.load(str(tmp_path), device="cpu") as local:
+        assert local.name == str(tmp_path)
+        check(network, await local.complete(ASK, (), temperature=0, max_tokens=4), 0)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match="no model"):
+        LocalModel.load(str(tmp_path))
+
+
+def test_the_schedule_is_greedy_first() -> None:
+    assert [Settings("m").heat(number) for number in (1, 2, 3)] == [0.0, 0.6, 0.6]
+    assert Settings("m", temperature=1.0).heat(1) == 1.0

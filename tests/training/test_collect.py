@@ -1,0 +1,179 @@
+"""PPO over MCP: our agent acts with the policy itself, and what is learned from is what it sampled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import torch
+
+from tasks.data import DataRoot
+from tasks.record import read_records
+from tests.training import corpus
+from training.collect import McpCollector, train_tasks
+from training.config import PpoRecipe, RolloutSection, load_recipe
+from training.data import load
+from training.errors import ExampleError
+from training.metrics import read_metrics
+from training.ppo import checkpoints, train_ppo
+from training.rewards import executed, form, reward_of, tool_errors
+
+Small = tuple[Path, Any, Any]
+
+
+def recipe(small: Small, hospital: DataRoot, output: Path, **changes: Any) -> PpoRecipe:
+    rollout: dict[str, Any] = {
+        "data": str(hospital.path),
+        "categories": list(corpus.CATEGORIES),
+        "families": ["medcalcbench"],
+    }
+    rollout |= {"concurrency": 4, "temperature": 1.0, "turns": 2, "max_tokens": 700, "max_new_tokens": 12}
+    fields = {
+        "model.name": str(small[0]),
+        "output": str(output),
+        "rollout": rollout,
+        "iterations": 2,
+        "batch": 4,
+        "minibatch": 2,
+        "epochs": 1,
+        "save_every": 1,
+        "critic.warmup": 1,
+    }
+    made = load_recipe("ppo-small", fields | changes)
+    assert isinstance(made, PpoRecipe)
+    return made
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_it_trains_over_mcp_and_goes_on_where_it_stopped(
+    small: Small, hospital: DataRoot, tmp_path: Path, adapters: bool
+) -> None:
+    lora = {"model.lora": {"rank": 4, "alpha": 8}} if adapters else {}
+    train_ppo(recipe(small, hospital, tmp_path, iterations=1, **lora))
+    chosen = recipe(small, hospital, tmp_path, **lora)
+    train_ppo(chosen)
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["iteration"] for line in lines] == [0, 1]
+    for line in lines:
+        assert line["episodes"] == 4
+        assert line["unscored"] == 0
+        # Sampler and trainer hold the same weights and the same tokens.
+        assert line["sampler_gap"] < 1e-3
+        assert line["kl"] == pytest.approx(0, abs=1e-3)
+    records = list(read_records([tmp_path / "rollouts"]))
+    assert len(records) == 8
+    assert {record.task.split for record in records} == {"train"}
+    assert all(call.logprobs for record in records for call in record.calls)
+    assert len(checkpoints(tmp_path)) == 2
+    assert (tmp_path / "model" / ("adapter_config.json" if adapters else "config.json")).is_file()
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_model_that_was_trained_is_the_one_that_is_left(small: Small, hospital: DataRoot, tmp_path: Path) -> None:
+    from training.policy import load_model
+
+    chosen = recipe(small, hospital, tmp_path, **{"critic.warmup": 0, "reward.format": 1.0, "entropy": 0.1})
+    train_ppo(chosen)
+    before = load_model(chosen.model, 1).state_dict()
+    after = load_model(chosen.model.model_copy(update={"name": str(tmp_path / "model")}), 1).state_dict()
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(weights, after[name]) for name, weights in before.items())
+
+
+def test_tasks_are_of_the_train_split_and_come_in_turn(small: Small, hospital: DataRoot, tmp_path: Path) -> None:
+    chosen = recipe(small, hospital, tmp_path, batch=3)
+    with McpCollector(chosen, small[1]) as collector:
+        tasks = corpus.chosen(hospital, "train", 100)
+        assert sorted(collector.tasks) == sorted(tasks)
+        drawn = [task for iteration in range(len(tasks)) for task, _ in collector.choose(iteration)]
+        assert {drawn.count(task) for task in tasks} == {3}
+        assert collector.choose(1) == collector.choose(1) != collector.choose(2)
+
+    async def refused(rollout: RolloutSection) -> None:
+        async with corpus.served(hospital, tmp_path) as environment:
+            with pytest.raises(ExampleError, match="Not among the served tasks of the train split"):
+                await train_tasks(environment, rollout)
+
+    held_out = corpus.chosen(hospital, "test", 1)
+    anyio.run(refused, RolloutSection(tasks=tuple(held_out)))
+
+
+def test_a_server_that_dies_between_two_calls_costs_nothing(small: Small, hospital: DataRoot, tmp_path: Path) -> None:
+    import socket
+    import subprocess
+    import sys
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).resolve().parents[2] / "med_copilot.py"
+    command = [sys.executable, str(script), "serve", "--transport", "http", "--port", str(port), "--pool", "1"]
+    command += ["--data", str(hospital.path), "--logs", str(tmp_path / "logs")]
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    chosen = recipe(small, hospital, tmp_path)
+    served = chosen.rollout.model_copy(update={"server": f"http://127.0.0.1:{port}/mcp"})
+    process = start()
+    try:
+        with McpCollector(chosen.model_copy(update={"rollout": served}), small[1]) as collector:
+            assert len(collector.collect(0, small[2].eval(), 0, 1)[0]) == 4
+            process.kill()
+            process.wait()
+            process = start()
+            rollouts, numbers = collector.collect(1, small[2], 0, 1)
+        assert len(rollouts) == 4
+        assert numbers["unscored"] == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_reward_is_correctness_and_form(expert: Path) -> None:
+    record = next(one for one in load([expert]) if one.reward == 1)
+    weights = load_recipe("ppo-small", {"reward": {"correct": 1.0, "format": 0.1}})
+    assert isinstance(weights, PpoRecipe)
+    assert form(record) == 1
+    assert tool_errors(record) == 0
+    assert reward_of(record, weights.reward) == pytest.approx(1.1)
+    plain = record.model_dump(mode="json")
+    half = type(record).model_validate(plain | {"reward": 0.5})
+    assert reward_of(half, weights.reward) == pytest.approx(0.1)
+    partial = weights.reward.model_copy(update={"grading": "score"})
+    assert reward_of(half, partial) == pytest.approx(0.6)
+    call = next(message for message in plain["messages"] if message.get("tool_calls"))
+    call["tool_calls"][0]["function"]["arguments"] = {"made_up": 1}
+    answer = plain["messages"][plain["messages"].index(call) + 1]
+    answer["content"] = "error: Invalid arguments."
+    wrong = type(record).model_validate(plain)
+    turns = sum(message.role == "assistant" for message in record.messages)
+    assert form(wrong) == pytest.approx((turns - 1) / turns)
+    assert tool_errors(wrong) == 1
+    fined = weights.reward.model_copy(update={"tool_error": 0.5, "executed": 1.0})
+    share = executed(wrong)
+    assert reward_of(wrong, fined) == pytest.approx(1 + 0.1 * (turns - 1) / turns + share - 0.5)
+    lost = type(record).model_validate(plain | {"reward": None, "outcome": "infra_error", "grade": None})
+    assert reward_of(lost, weights.reward) is None
+
+
+def test_the_small_experiment_begins_and_its_steps_are_passed_over_when_done(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from training.scale import SCALES
+    from training.small import Experiment
+    from training.summary import summary
+
+    scale = replace(SCALES["minute"], patients=20, per_category=4, categories=1, held_out=2)
+    experiment = Experiment(tmp_path, scale)
+    categories = experiment.tasks()
+    assert len(categories) == 1
+    assert experiment.demonstrations() == experiment.demonstrations()
+    start = experiment.start()
+    result = experiment.evaluate(start, "start", categories)
+    assert result["all"]["attempts"] > 0
+    assert result == json.loads(json.dumps(experiment.evaluate(start, "start", categories)))
+    records = load([tmp_path / "records-start"])
+    assert {record.task.split for record in records} == {"test"}
+    assert summary(records)["all"]["success"] == result["all"]["success"]

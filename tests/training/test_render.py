@@ -1,0 +1,93 @@
+"""Chat templates, tokenizers made from trajectories, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.config import ModelSection
+from training.data import load
+from training.errors import ConfigError, ExampleError
+from training.policy import load_model
+from training.render import Renderer, load_tokenizer
+from training.scratch import echoes, standing_lines
+
+Small = tuple[Path, Any, Any]
+
+FORGETFUL = (
+    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}"
+    "{%- if message.role != 'assistant' or loop.last %}{{- message.content }}{%- else %}{{- '(gone)' }}{%- endif %}"
+    "{{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+"""A template that rewrites earlier turns, as those do that drop reasoning."""
+
+
+def test_the_segments_of_a_record_are_its_rendered_text(expert: Path, small: Small) -> None:
+    _, tokenizer, _ = small
+    renderer = Renderer(tokenizer)
+    for record in load([expert]):
+        (segment,) = renderer.segments(record)
+        messages = [message.model_dump() | {"content": message.content or ""} for message in record.messages]
+        last = max(number for number, message in enumerate(messages) if message["role"] == "assistant")
+        whole = renderer.text(messages[: last + 1], record.tools, prompt=False)
+        assert tokenizer.decode(segment.ids) == whole.removesuffix("\n")
+        assert segment.ids == renderer.encode(whole.removesuffix("\n"))
+
+
+def test_a_template_that_changes_earlier_turns_gives_a_segment_for_each(expert: Path, small: Small) -> None:
+    folder, _, _ = small
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = FORGETFUL
+    record = max(load([expert]), key=lambda one: len(one.messages))
+    turns = sum(message.role == "assistant" for message in record.messages)
+    segments = Renderer(tokenizer).segments(record)
+    assert len(segments) == turns > 1
+    assert all(len(segment.turns) == 1 for segment in segments)
+    assert "(gone)" in tokenizer.decode(segments[-1].ids)
+
+
+def test_the_tokenizer_reads_back_what_it_wrote(expert: Path, small: Small) -> None:
+    _, tokenizer, _ = small
+    for text in ("  two  blanks\n\n1234.5 mg/dL", 'é ×10³/µL \\n \\" <tool_call>', "<|im_start|>user\nx<|im_end|>"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert len(tokenizer("123456", add_special_tokens=False)["input_ids"]) == 6
+
+
+def test_standing_lines_are_those_that_never_vary() -> None:
+    texts = [
+        f'the same instruction every time\nheight = {n} cm, measured{{"code": "return a + b * 10\\nx = {n}"}}'
+        for n in range(20)
+    ]
+    assert standing_lines(texts) == ["the same instruction every time"]
+    code = [f"return weight / height ** 2\\nvalue_of_it = {n}" for n in range(20)]
+    assert standing_lines(code) == ["return weight / height ** 2"]
+
+
+def test_what_has_no_template_or_is_not_there_is_refused(small: Small, tmp_path: Path) -> None:
+    folder, _, model = small
+    bare = load_tokenizer(str(folder))
+    bare.chat_template = None
+    with pytest.raises(ExampleError, match="no chat template"):
+        Renderer(bare)
+    with pytest.raises(ExampleError, match="No tokenizer at"):
+        load_tokenizer(str(tmp_path))
+    with pytest.raises(ExampleError, match="no chat template 'nothing'"):
+        load_tokenizer(str(folder), "nothing")
+    with pytest.raises(ConfigError, match="No model at"):
+        load_model(ModelSection(name=str(tmp_path)), 10)
+    rows = model.get_input_embeddings().weight.shape[0]
+    with pytest.raises(ConfigError, match="not of one checkpoint"):
+        load_model(ModelSection(name=str(folder)), rows + 1)
+
+
+def test_an_echo_says_the_note_back_and_learns_that_alone(expert: Path, small: Small) -> None:
+    _, tokenizer, _ = small
+    records = load([expert])
+    made = echoes(records, Renderer(tokenizer))
+    assert len(made) == len({record.task.id for record in records})
+    for example in made:
+        ((start, end),) = example.turns
+        said = tokenizer.decode(example.ids[start:end]).removesuffix(tokenizer.eos_token)
+        assert said in tokenizer.decode(example.ids[:start])
+        assert sum(example.mask) == end - start

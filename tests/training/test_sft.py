@@ -1,0 +1,105 @@
+"""SFT through TRL: the loss is that of our own mask, packed or not; adapters; what it learns; resuming."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from training.config import SftRecipe, load_recipe
+from training.data import Example, build
+from training.policy import load_model
+from training.sft import fit, make_trainer, model_folder, train_sft
+
+Small = tuple[Path, Any, Any]
+QUIET = Console(quiet=True)
+
+
+def recipe(small: Small, records: Path, output: Path, **changes: Any) -> SftRecipe:
+    fields = {
+        "model.name": str(small[0]),
+        "data.records": [str(records)],
+        "output": str(output),
+        "epochs": 1,
+        "batch": 2,
+        "micro_batch": 2,
+        "max_tokens": 2048,
+        "data.filters.max_tokens": None,
+    }
+    made = load_recipe("sft-small", fields | changes)
+    assert isinstance(made, SftRecipe)
+    return made
+
+
+def slow_loss(model: Any, examples: list[Example]) -> float:
+    """Mean over the tokens that the model wrote of minus their log-probability, one example at a time."""
+    losses = []
+    with torch.no_grad():
+        for example in examples:
+            logs = torch.log_softmax(model(input_ids=torch.tensor([example.ids])).logits[0].double(), -1)
+            losses += [-logs[n - 1, example.ids[n]].item() for n, own in enumerate(example.mask) if own]
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_loss_is_that_of_the_tokens_that_the_model_wrote(
+    small: Small, expert: Path, tmp_path: Path, packing: bool
+) -> None:
+    chosen = recipe(small, expert, tmp_path, packing=packing, batch=1, micro_batch=1)
+    examples, _ = build(chosen.data.records, small[1], chosen.data.filters)
+    model = load_model(chosen.model, len(small[1])).eval()
+    wanted = slow_loss(model, examples)
+    trainer = make_trainer(chosen, model, small[1], examples)
+    total = count = 0.0
+    with torch.no_grad():
+        for batch in trainer.get_train_dataloader():
+            tokens = float((batch["labels"][:, 1:] != -100).sum())
+            total += float(trainer.compute_loss(model, dict(batch))) * tokens
+            count += tokens
+    assert count == sum(example.written for example in examples)
+    assert total / count == pytest.approx(wanted, rel=1e-4)
+    if packing:
+        assert len(trainer.train_dataset) < len(examples)
+
+
+def test_it_learns_demonstrations_by_heart(small: Small, expert: Path, tmp_path: Path) -> None:
+    chosen = recipe(small, expert, tmp_path, epochs=20, learning_rate=1e-2)
+    examples, _ = build(chosen.data.records, small[1], chosen.data.filters)
+    before = slow_loss(load_model(chosen.model, len(small[1])), examples)
+    train_sft(chosen, console=QUIET)
+    trained = load_model(chosen.model.model_copy(update={"name": str(model_folder(chosen))}), len(small[1]))
+    assert slow_loss(trained, examples) < before / 2
+
+
+def test_a_stopped_run_goes_on(small: Small, expert: Path, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    from transformers import TrainerCallback
+
+    class Stopper(TrainerCallback):
+        def on_save(self, *_: Any, **__: Any) -> None:
+            raise Stop
+
+    chosen = recipe(small, expert, tmp_path, epochs=2, save_every=2)
+    examples, _ = build(chosen.data.records, small[1], chosen.data.filters)
+    with pytest.raises(Stop):
+        fit(chosen, load_model(chosen.model, len(small[1])), small[1], examples, callbacks=[Stopper()])
+    fit(chosen, load_model(chosen.model, len(small[1])), small[1], examples)
+    whole = chosen.model_copy(update={"output": tmp_path / "whole"})
+    fit(whole, load_model(chosen.model, len(small[1])), small[1], examples)
+    states = [
+        load_model(chosen.model.model_copy(update={"name": str(model_folder(one))}), 1).state_dict()
+        for one in (chosen, whole)
+    ]
+    for name, weights in states[0].items():
+        assert torch.allclose(weights, states[1][name], atol=1e-6), name
+
+
+def test_adapters_alone_are_trained(small: Small, expert: Path, tmp_path: Path) -> None:
+    chosen = recipe(small, expert, tmp_path, **{"model.lora": {"rank": 4, "alpha": 8}})
+    train_sft(chosen, console=QUIET)
+    names = {path.name for path in model_folder(chosen).iterdir()}
+    assert "adapter_model.safetensors" in names
+    assert "model.safetensors" not in names

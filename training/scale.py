@@ -1,0 +1,112 @@
+"""How large the small experiments are, and the recipes that follow from that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from training.config import PpoRecipe, RolloutSection, SftRecipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large an experiment is.
+
+    `categories`: the simplest so many calculators. `attempts`: demonstrations of each train task. `pieces`, `lines`: of
+    the tokenizer. `reading`, `epochs`: passes of learning to copy, and of SFT. `held_out`: test tasks that are
+    attempted. `probes`: train tasks of each category that calibration attempts; `band`: sampled success of the
+    categories that PPO gets, `wanted`: how many of them are looked for.
+    """
+
+    patients: int = 1500
+    per_category: int = 300
+    categories: int = 12
+    attempts: int = 2
+    mistakes: float = 0.1
+    pieces: int = 768
+    lines: int = 1500
+    hidden: int = 160
+    layers: int = 4
+    heads: int = 5
+    max_tokens: int = 640
+    reading: float = 3
+    epochs: float = 6
+    batch: int = 16
+    learning_rate: float = 1.5e-3
+    held_out: int = 400
+    probes: int = 20
+    band: tuple[float, float] = (0.2, 0.7)
+    wanted: int = 3
+    iterations: int = 40
+    episodes: int = 64
+    rollout: RolloutSection = field(
+        default_factory=lambda: RolloutSection(
+            concurrency=16, temperature=1.0, turns=8, max_tokens=1024, max_new_tokens=384
+        )
+    )
+
+
+SCALES = {
+    "hour": Scale(),
+    "minute": Scale(
+        patients=60,
+        per_category=12,
+        categories=3,
+        attempts=1,
+        hidden=64,
+        layers=2,
+        heads=2,
+        reading=1,
+        epochs=1,
+        held_out=6,
+        probes=2,
+        band=(0.0, 1.0),
+        wanted=1,
+        iterations=2,
+        episodes=4,
+        rollout=RolloutSection(concurrency=4, temperature=1.0, turns=3, max_tokens=512, max_new_tokens=48),
+    ),
+}
+"""`hour`: an experiment for two cores. `minute`: that every step works, not that anything is learned."""
+
+
+def sft_recipe(output: Path, scale: Scale, start: Path, records: Path, epochs: float) -> SftRecipe:
+    """SFT from the model in `start`."""
+    recipe = load_recipe(
+        "sft-small",
+        {
+            "model.name": str(start),
+            "data.records": [str(records)],
+            "data.filters.max_tokens": scale.max_tokens,
+            "output": str(output),
+            "epochs": epochs,
+            "batch": scale.batch,
+            "micro_batch": scale.batch,
+            "learning_rate": scale.learning_rate,
+            "max_tokens": scale.max_tokens,
+            "save_every": 100,
+            "keep": 30,
+        },
+    )
+    assert isinstance(recipe, SftRecipe)
+    return recipe
+
+
+def ppo_recipe(
+    out: Path, scale: Scale, start: Path, rollout: RolloutSection, categories: Sequence[str], seed: int
+) -> PpoRecipe:
+    """PPO from the model in `start` on these categories."""
+    chosen = rollout.model_copy(update={"categories": tuple(categories)})
+    recipe = load_recipe(
+        "ppo-small",
+        {
+            "model.name": str(start),
+            "rollout": chosen.model_dump(mode="json"),
+            "output": str(out / f"ppo-{seed}"),
+            "iterations": scale.iterations,
+            "batch": scale.episodes,
+            "minibatch": max(1, scale.episodes // 4),
+            "seed": seed,
+        },
+    )
+    assert isinstance(recipe, PpoRecipe)
+    return recipe

@@ -1,0 +1,132 @@
+"""Supervised fine-tuning on what successful attempts wrote, by TRL's trainer.
+
+The trainer is given our token-level examples: ids, and labels that are -100 wherever the model did not write. It
+tokenises nothing, so what is learned is exactly what a rollout samples, for every chat template. Examples that are
+longer than `max_tokens` are left out and counted; packed ones do not see each other.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from training.config import SftRecipe
+from training.data import Account, Example, build
+from training.policy import load_model
+from training.render import load_tokenizer
+
+
+def train_sft(recipe: SftRecipe, *, fresh: bool = False, console: Console | None = None) -> dict[str, float]:
+    """Train by a recipe; the model is left in <output>/model. Returns the last metrics (train_loss, ...).
+
+    Goes on from the newest checkpoint of the output unless `fresh`. Raises ExampleError, ConfigError.
+    """
+    tokenizer = load_tokenizer(recipe.model.name, recipe.model.template)
+    limit = min(recipe.max_tokens, recipe.data.filters.max_tokens or recipe.max_tokens)
+    filters = recipe.data.filters.model_copy(update={"max_tokens": limit})
+    examples, account = build(recipe.data.records, tokenizer, filters, recipe.data.seed)
+    print_account(account, console or Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0"))
+    return fit(recipe, load_model(recipe.model, len(tokenizer)), tokenizer, examples, fresh=fresh)
+
+
+def fit(
+    recipe: SftRecipe,
+    model: Any,
+    tokenizer: Any,
+    examples: list[Example],
+    *,
+    fresh: bool = False,
+    callbacks: list[Any] | None = None,
+) -> dict[str, float]:
+    """Train `model` on these examples; the result is left in <output>/model."""
+    from transformers.trainer_utils import get_last_checkpoint as last_checkpoint
+
+    get_last_checkpoint: Any = last_checkpoint
+
+    trainer = make_trainer(recipe, model, tokenizer, examples, callbacks)
+    found = get_last_checkpoint(str(recipe.output)) if recipe.output.is_dir() and not fresh else None
+    result = trainer.train(resume_from_checkpoint=found)
+    folder = recipe.output / "model"
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(folder)
+    return {name: float(value) for name, value in result.metrics.items()}
+
+
+def make_trainer(
+    recipe: SftRecipe, model: Any, tokenizer: Any, examples: list[Example], callbacks: list[Any] | None = None
+) -> Any:
+    """TRL's trainer over the examples."""
+    import torch
+    import trl
+    from datasets import Dataset  # type: ignore[import-untyped]
+
+    api: Any = trl
+
+    # As the launcher tells: to ask accelerate here would fix its state before the trainer configures it.
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    steps = max(1, recipe.batch // (recipe.micro_batch * processes))
+    settings = api.SFTConfig(
+        output_dir=str(recipe.output),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        per_device_train_batch_size=recipe.micro_batch,
+        gradient_accumulation_steps=steps,
+        max_length=recipe.max_tokens,
+        packing=recipe.packing,
+        train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
+        bf16=recipe.precision.mixed == "bf16",
+        fp16=recipe.precision.mixed == "fp16",
+        use_cpu=not torch.accelerator.is_available(),
+        activation_checkpointing=recipe.model.gradient_checkpointing,
+        seed=recipe.seed,
+        logging_steps=recipe.log_every,
+        save_steps=recipe.save_every,
+        save_total_limit=recipe.keep,
+        report_to=["tensorboard"],
+        logging_nan_inf_filter=False,
+        dataset_num_proc=None,
+    )
+    dataset = Dataset.from_dict(
+        {"input_ids": [list(one.ids) for one in examples], "labels": [one.labels() for one in examples]}
+    )
+    return api.SFTTrainer(
+        model=model,
+        args=settings,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=_lora(recipe),
+        callbacks=callbacks,
+    )
+
+
+def print_account(account: Account, console: Console) -> None:
+    """What was kept and why."""
+    console.print(account.table())
+    for line in account.lines():
+        console.print(line, markup=False, highlight=False)
+
+
+def _lora(recipe: SftRecipe) -> Any:
+    lora = recipe.model.lora
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def model_folder(recipe: SftRecipe) -> Path:
+    """Where the trained model is."""
+    return recipe.output / "model"
