@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check bench conformance clean
+.PHONY: demo test attacks check bench conformance clean
 
 .venv/.core: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -20,7 +20,10 @@ demo: .venv/.core
 	$(BIN)/med-copilot demo
 
 test: .venv/.dev
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --ignore tests/sandbox/attacks --cov --cov-report=term:skip-covered
+
+attacks: .venv/.dev
+	$(BIN)/pytest tests/sandbox/attacks
 
 check: .venv/.dev
 	$(BIN)/ruff check .

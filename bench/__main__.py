@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.measure import Measurement, load
 
-BENCHMARKS = ("calls", "episodes", "search", "spawn", "listing", "hospital", "regrade")
+BENCHMARKS = ("calls", "episodes", "search", "spawn", "listing", "hospital", "regrade", "sandbox")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What a server is started with. Nothing here touches the machine."""
 
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,14 +8,13 @@ from typing import Literal
 from pydantic import Field
 
 from sandbox.base import Limits, Sandbox, SandboxConfig
+from sandbox.choose import SandboxFactory, choose
 from tasks.data import DataRoot
 from tasks.task import Frozen
 
 Feedback = Literal["none", "verdict", "oracle"]
 """What a submission tells the agent. none: that it was accepted. verdict: also whether it was right. oracle: the
 paper's protocol, in which every execution is graded as well and a right one ends the episode."""
-
-SandboxFactory = Callable[[SandboxConfig], Sandbox]
 
 CODE_CHARACTERS = 200_000
 """Longest code or command of one call."""
@@ -49,19 +48,12 @@ class EpisodeLimits(Frozen):
         return Limits(call_seconds=self.call_seconds, memory=self.memory, disk=self.disk, output=self.output_characters)
 
 
-def embedded(config: SandboxConfig) -> Sandbox:
-    """The backend that needs nothing but Linux. Imported when a server starts it."""
-    from sandbox.embedded.backend import EmbeddedSandbox
-
-    return EmbeddedSandbox(config)
-
-
-SANDBOXES: dict[str, SandboxFactory] = {"embedded": embedded}
-
-
 @dataclass(frozen=True)
 class AppConfig:
-    """Everything that a server needs. `sandbox` is a factory, or the name of one in `SANDBOXES`."""
+    """Everything that a server needs. `sandbox` is a factory, or the name of a level, or "auto" (`sandbox.choose`).
+
+    `allow_restricted`: the level landlock serves restricted data too.
+    """
 
     data_root: DataRoot
     log_folder: Path
@@ -70,7 +62,12 @@ class AppConfig:
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
     pool: int = 2
     reap_seconds: float = 1.0
+    allow_restricted: bool = False
 
     def make_sandbox(self, config: SandboxConfig) -> Sandbox:
-        factory = SANDBOXES[self.sandbox] if isinstance(self.sandbox, str) else self.sandbox
-        return factory(config)
+        """Raises SandboxUnavailable. Where a level is named or to be chosen, one line on stderr says which, and why."""
+        if not isinstance(self.sandbox, str):
+            return self.sandbox(config)
+        choice = choose(self.sandbox)
+        print(f"med-copilot: {choice.line}", file=sys.stderr, flush=True)
+        return choice.factory(config)

@@ -14,6 +14,7 @@ import anyio.to_thread
 from mcp_server.config import AppConfig
 from mcp_server.errors import Refused
 from sandbox.base import Sandbox, SandboxConfig, Session, SessionSpec
+from sandbox.choose import refuses_restricted
 from sandbox.errors import SandboxError, SandboxFailure, SandboxUnavailable
 from tasks.catalog import Catalog
 from tasks.errors import DataMissing, TaskError
@@ -35,6 +36,7 @@ class Prepared:
     family: Family
     data_digest: str
     missing: str | None
+    restricted: bool
 
 
 class LazyRegistry:
@@ -74,7 +76,8 @@ class Environment:
         """Start the sandbox. Never raises: whoever needs it reads the error."""
         try:
             sources = await anyio.to_thread.run_sync(self._sources)
-            self._sandbox = self._config.make_sandbox(SandboxConfig(sources=sources, pool=self._config.pool))
+            config = SandboxConfig(sources=sources, pool=self._config.pool)
+            self._sandbox = await anyio.to_thread.run_sync(self._config.make_sandbox, config)
             await self._sandbox.start()
         except SandboxError as error:
             self._error = error
@@ -96,6 +99,19 @@ class Environment:
         """Why the sandbox cannot be used here, once that is known; None when it is ready."""
         await self._ready.wait()
         return str(self._error) if self._error else None
+
+    async def level(self) -> str | None:
+        """The name of the sandbox's level, for the records; None where none could be started, or not yet."""
+        with anyio.move_on_after(_PATIENCE):
+            await self._ready.wait()
+        return None if self._sandbox is None or self._error else self._sandbox.name
+
+    def refuse_restricted(self, level: str | None, prepared: "Prepared") -> None:
+        """Raises Refused with the remedy where the level does not serve the data of a task."""
+        if prepared.restricted and level is not None:
+            why = refuses_restricted(level, self._config.allow_restricted)
+            if why is not None:
+                raise Refused(why)
 
     async def open(self, spec: SessionSpec) -> Session:
         """Open a session. Raises Refused with the remedy where there is no sandbox, SandboxFailure, DataMissing."""
@@ -133,7 +149,7 @@ class Environment:
                 truth = registry.truth(task.id)
             except TaskError as error:
                 missing = str(error)
-        return Prepared(task, truth, family, manifest.data_digest(), missing)
+        return Prepared(task, truth, family, manifest.data_digest(), missing, manifest.restricted)
 
     async def catalog(self, dataset: str) -> Catalog:
         """The catalogue of a dataset, opened once. Raises DataError."""

@@ -67,7 +67,9 @@ class EpisodeManager:
     async def __aenter__(self) -> "EpisodeManager":
         self.log = EventLog(self.config.log_folder)
         self.records = RecordWriter(self.config.log_folder)
-        self.log.append("open", result={"limits": dump(self.config.limits), "feedback": self.config.feedback})
+        named = self.config.sandbox if isinstance(self.config.sandbox, str) else "given"
+        opened = {"limits": dump(self.config.limits), "feedback": self.config.feedback, "sandbox": named}
+        self.log.append("open", result=opened)
         await self._background.__aenter__()
         for work in (self.environment.start, self._reap, self._recover):
             self._background.spawn(work)
@@ -182,6 +184,8 @@ class EpisodeManager:
         waiter: Waiter[Started],
     ) -> Started:
         task, missing = prepared.task, prepared.missing
+        level = await self.environment.level()
+        self.environment.refuse_restricted(level, prepared)
         episode = Episode(
             id=str(uuid4()),
             task=task,
@@ -206,6 +210,7 @@ class EpisodeManager:
                 "limits": dump(self.config.limits),
                 "agent": agent,
                 "feedback": self.config.feedback,
+                "sandbox": level,
                 "caller": caller,
                 "data_digest": prepared.data_digest,
             },

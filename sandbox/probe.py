@@ -4,7 +4,6 @@ Namespaces, seccomp and Landlock are tried in child processes; control groups ar
 this machine is changed.
 """
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -18,10 +17,11 @@ from pathlib import Path
 from sandbox.base import SandboxConfig
 from sandbox.embedded.cgroup import Cgroups
 from sandbox.embedded.inside import linux, seccomp
+from sandbox.landlock.inside import rules
+from sandbox.landlock.probe import failure
 
 _SANDBOX = Path(__file__).resolve().parent
 _SECONDS = 30.0
-_LANDLOCK_CREATE_RULESET = 444
 _NAMESPACES = """
 import os, sys
 sys.path.append(sys.argv[1])
@@ -96,6 +96,17 @@ def probe() -> list[Check]:
         except Exception as error:
             text = f"could not be tried: {type(error).__name__}: {error}"
             checks.append(Check(name, False, text, "Report this as a bug of the probe."))
+    return checks
+
+
+def required() -> list[Check]:
+    """The checks without which the embedded sandbox does not start. Never raises."""
+    checks = []
+    for name, attempt in (("user namespaces", _namespaces), ("seccomp", _seccomp), ("pidfd and openat2", _calls)):
+        try:
+            checks.append(attempt())
+        except Exception as error:
+            checks.append(Check(name, False, f"{type(error).__name__}: {error}", "", True))
     return checks
 
 
@@ -180,11 +191,10 @@ def _containment(kind: str) -> Check:
 
 
 def _landlock() -> Check:
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
-    if version > 0:
-        return Check("Landlock", True, f"version {version}; not needed by the embedded sandbox", "")
-    return Check("Landlock", False, "not in this kernel; not needed by the embedded sandbox", "Nothing to do.")
+    if (missing := failure()) is None:
+        return Check("Landlock", True, f"version {rules.version()}; the level landlock can start", "")
+    text = "Only the level landlock needs it: Linux 6.2 or later, with lsm=landlock,... in the kernel's parameters."
+    return Check("Landlock", False, missing, text)
 
 
 def _docker() -> Check:

@@ -46,12 +46,12 @@ def execution(message: dict[str, Any], seconds: float, limits: Limits) -> Execut
     )
 
 
-def chunk(message: dict[str, Any]) -> Chunk:
-    """The result of an `output` request. Raises SandboxFailure."""
+def chunk(message: dict[str, Any], limit: int = _MAX_INT) -> Chunk:
+    """The result of an `output` request for at most `limit` characters. Raises SandboxFailure."""
     offset, total = _integer(message.get("offset")), _integer(message.get("total_chars"))
     following = _integer(message.get("next_offset"))
     text = _clean(_text(message.get("text")))
-    if not offset <= following <= total:
+    if not offset <= following <= total or len(text) > limit:
         raise SandboxFailure(MALFORMED)
     return Chunk(text, offset, following, total, _boolean(message.get("done")))
 

@@ -123,6 +123,8 @@ class AttemptRecord(Frozen):
     grade: Grade | None = None
     submission: SubmissionRef | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
+    sandbox: str | None = None
+    """The level of isolation that the code ran at (`sandbox.choose`), where it is known."""
     timing: Timing
     error: ErrorRef | None = None
     source: Literal["server", "agent", "merged"] = "server"

@@ -4,7 +4,7 @@
 these fields of the events of one episode (others are passed over):
 
     start   result: task (public JSON), problem (the text that start_task gave; else the task's), system_prompt, tools,
-            limits, agent {name, version, model, config_digest} | null, attempt, seed, data_digest
+            limits, sandbox, agent {name, version, model, config_digest} | null, attempt, seed, data_digest
     call    tool, arguments          result   tool, result (the text that the agent saw, or JSON), seconds
     submit  arguments (as sent), result {kind, value}
     grade   result: a Grade
@@ -327,6 +327,7 @@ class _Episode:
             grade=scored,
             submission=self.submission,
             limits=given.get("limits") or {},
+            sandbox=given.get("sandbox"),
             timing=Timing(started=self.start["ts"], ended=self.last["ts"], tool_s=round(self.tool_seconds, 6)),
             error=ErrorRef.model_validate(error) if error else None,
         )

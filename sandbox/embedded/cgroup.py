@@ -1,12 +1,14 @@
 """Control groups of sessions: memory and number of processes, on version 1 or 2, whichever can be written here."""
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 _MOUNTS = Path("/proc/self/mounts")
 _PREFIX = "med-copilot"
+_REMOVALS = 200
 
 
 class Cgroups:
@@ -18,6 +20,7 @@ class Cgroups:
 
     def start(self) -> None:
         """Make a group of this server's own and clear what dead servers left. Falls back to "none" where that fails."""
+        self.close()
         self.run = f"{_PREFIX}-{os.getpid()}-{uuid4().hex[:8]}"
         for root in self._roots:
             sweep(root)
@@ -51,8 +54,11 @@ class Cgroups:
         return [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for root in self._roots]
 
     def close(self) -> None:
-        for root in self._roots:
-            _remove(root / self.run)
+        """Remove this server's group and what is left in it; a process that was killed holds its own for a moment."""
+        for _ in range(_REMOVALS):
+            if not self.run or all(_clear(root / self.run) for root in self._roots):
+                return
+            time.sleep(0.01)
 
 
 class Group:
@@ -74,6 +80,19 @@ class Group:
                     (folder / "memory.memsw.limit_in_bytes").write_text(str(memory))
             elif (folder / "pids.max").exists():
                 (folder / "pids.max").write_text(str(processes))
+
+    def freeze(self, frozen: bool) -> None:
+        """Hold every process of the group still, or let it go on. Without effect where there is no version 2.
+
+        Only the freezer of version 2 is used: a kill ends what it holds, also when this server has died.
+        """
+        for folder in self._folders:
+            with suppress(OSError):
+                switch = os.open(folder / "cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(switch, b"1" if frozen else b"0")
+                finally:
+                    os.close(switch)
 
     def entries(self) -> list[int]:
         """Descriptors through which a process joins by writing "0"."""
@@ -107,6 +126,12 @@ def _find() -> tuple[str, list[Path]]:
                         found.append(path)
                         break
     if len(found) == 2:
+        # Beside version 1, the second version may be mounted without controllers: enough for its freezer.
+        for folder, kind, _ in mounts:
+            if kind == "cgroup2" and len(found) == 2:
+                for path in (Path(folder + own.get("", "/")), Path(folder)):
+                    if len(found) == 2 and os.access(path, os.W_OK) and os.access(path / "cgroup.procs", os.W_OK):
+                        found.append(path)
         return "v1", found
     for folder, kind, _ in mounts:
         if kind == "cgroup2":
@@ -124,15 +149,20 @@ def sweep(root: Path) -> None:
     for folder in root.glob(f"{_PREFIX}-*-*"):
         pid = folder.name.split("-")[2]
         if not Path("/proc", pid).exists():
-            for child in folder.glob("*/"):
-                _remove(child)
-            _remove(folder)
+            _clear(folder)
+
+
+def _clear(folder: Path) -> bool:
+    for child in folder.glob("*/"):
+        _remove(child)
+    return _remove(folder)
 
 
 def _remove(folder: Path) -> bool:
-    with suppress(FileNotFoundError):
-        try:
-            folder.rmdir()
-        except OSError:
-            return False
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
     return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from contextlib import suppress
@@ -9,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.embedded.cgroup import Group
+from sandbox.session import Ended as Ended
 from sandbox.wire import Decoder, WireError, pack
 
 _CHUNK = 1 << 18
 _KILL_SECONDS = 10.0
-
-
-class Ended(Exception):
-    """The session's socket has ended, or what came from it were no frames."""
 
 
 class Channel:
@@ -24,7 +22,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket, pidfd: int, work: int, group: Group | None) -> None:
         self._connection, self._pidfd, self.work, self._group = connection, pidfd, work, group
-        self._decoder, self._number, self._ready = Decoder(), 0, False
+        self._decoder, self._ready, self._background = Decoder(), False, False
         self._loop = asyncio.get_running_loop()
         self._gone = asyncio.Event()
         self.out_of_memory = False
@@ -35,17 +33,32 @@ class Channel:
         return self._gone.is_set()
 
     async def request(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send one request and wait for its reply. Raises Ended."""
-        self._number += 1
-        number = self._number
+        """Send one request and wait for its reply, which must be the next message. Raises Ended.
+
+        Between requests the session's processes are held still, unless it was asked to work in the background.
+        """
+        number = secrets.randbits(52)  # so that no reply can be laid ready for a request to come
+        self._freeze(False)
         try:
             await self._loop.sock_sendall(self._connection, pack({"id": number, **message}))
-            while True:
-                for reply in await self._receive():
-                    if reply.get("id") == number:
-                        return reply
+            while not (replies := await self._receive()):
+                pass
         except (OSError, WireError) as error:
             raise Ended from error
+        # An honest interpreter sends nothing else. To skip other messages would let a flood of them hold up the loop.
+        if replies[0].get("id") != number:
+            raise Ended
+        if message.get("background") and replies[0].get("status") == "running":
+            self._background = True
+        elif message.get("op") == "output" and replies[0].get("done") is True:
+            self._background = False
+        if not self._background:
+            self._freeze(True)
+        return replies[0]
+
+    def _freeze(self, frozen: bool) -> None:
+        if self._group is not None and not self.gone:
+            self._group.freeze(frozen)
 
     async def ready(self) -> None:
         """Wait for the interpreter's first message. Raises Ended."""
@@ -93,6 +106,7 @@ class Channel:
             return
         self._loop.remove_reader(self._pidfd)
         self._connection.close()
+        self._decoder = Decoder()  # what came may be large, and the session may be remembered
         os.close(self._pidfd)
         os.close(self.work)
         self._pidfd = -1

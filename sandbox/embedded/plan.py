@@ -13,7 +13,7 @@ from sandbox.base import SandboxConfig
 PACKAGES = "/run/packages"
 OURS = "/run/sandbox"
 _HERE = Path(__file__).resolve().parent
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/work",
     "TMPDIR": "/tmp",
@@ -52,7 +52,8 @@ def make_plan(config: SandboxConfig, root: Path, sources: dict[str, int]) -> dic
             binds.append((str(path), str(path)))
     binds += [(path, path) for path in ("/etc/alternatives", "/etc/ld.so.cache") if Path(path).exists()]
     if not prefix.is_relative_to("/usr/lib") and str(prefix) != "/usr":
-        binds.append((str(prefix), str(prefix)))
+        # Not the whole: environments may lie in it (pyenv), and in them the graders.
+        binds += [(f"{prefix}/{name}", f"{prefix}/{name}") for name in ("bin", "lib", "lib64")]
     elif str(prefix) == "/usr" and not python.is_relative_to("/usr/bin"):
         binds.append((str(python), str(python)))
     base = {"base": str(prefix), "platbase": str(prefix)}
@@ -72,11 +73,17 @@ def make_plan(config: SandboxConfig, root: Path, sources: dict[str, int]) -> dic
         "links": links,
         "files": _FILES,
         "binds": [(source, target) for source, target in binds if Path(source).exists()],
-        "covers": sorted(libraries | {"/usr/lib/python3/dist-packages"}),
+        "covers": sorted(libraries | {"/usr/lib/python3/dist-packages"} | _ours(prefix)),
         "late_binds": late,
-        "environment": _ENVIRONMENT,
+        "environment": ENVIRONMENT,
         "zygote": {"preload": list(config.preload)},
     }
+
+
+def _ours(prefix: Path) -> set[str]:
+    """Where this project and its environment lie: not to be seen, should a bound folder hold them."""
+    folders = {Path(sys.prefix).resolve(), _HERE.parents[1]}
+    return {str(folder) for folder in folders if not prefix.is_relative_to(folder)}
 
 
 def package_paths(modules: Iterable[str]) -> list[Path]:

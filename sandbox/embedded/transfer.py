@@ -64,6 +64,8 @@ def _write(work: int, path: str, content: bytes) -> None:
         while content:
             content = content[os.write(descriptor, content) :]
     except OSError as error:
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)  # half a file would keep the disk full
         raise TransferError(f"{path!r} cannot be written: {error.strerror}.") from None
     finally:
         os.close(descriptor)
@@ -72,6 +74,9 @@ def _write(work: int, path: str, content: bytes) -> None:
 def _parts(path: str) -> list[str]:
     relative = path.removeprefix("/work/")
     parts = [part for part in relative.split("/") if part not in ("", ".")]
+    # Lone surrogates name no file.
+    if not path.isascii() and path != path.encode(errors="ignore").decode():
+        raise TransferError(f"{path!r} does not name a file below /work.")
     if not parts or path.startswith("/") and not path.startswith("/work/") or ".." in parts or "\0" in path:
         raise TransferError(f"{path!r} does not name a file below /work.")
     return parts

@@ -21,7 +21,7 @@ from .text import shares
 # The agent's code may change the module.
 _open, _close, _write, _pread, _unlink = os.open, os.close, os.write, os.pread, os.unlink
 _set_inheritable, _dup2, _fstat, _ftruncate = os.set_inheritable, os.dup2, os.fstat, os.ftruncate
-_APPEND, _TEMPORARY = os.O_APPEND, os.O_TMPFILE | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+_APPEND, _TEMPORARY = os.O_APPEND, getattr(os, "O_TMPFILE", 0) | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 
 HIGH = 700  # above the descriptors that code which "closes everything" usually closes
 CHUNK = 256 << 10

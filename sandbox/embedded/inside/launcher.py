@@ -50,6 +50,7 @@ def main() -> None:
     for group in groups:
         os.close(group)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    linux.refuse_core_dumps()
     if os.getuid() == 0 and plan["drop"]:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)

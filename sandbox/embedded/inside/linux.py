@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _OPENAT2, _MOUNT_SETATTR, _AT_RECURSIVE = 437, 442, 0x8000
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
-_KEPT = {os.ST_NOSUID: MS_NOSUID, os.ST_NODEV: MS_NODEV, os.ST_NOEXEC: MS_NOEXEC, os.ST_NOATIME: MS_NOATIME,
-         os.ST_NODIRATIME: MS_NODIRATIME, os.ST_RELATIME: MS_RELATIME}  # fmt: skip
+# From the flags of statvfs(3), by number: this file is also loaded, though not used, where they have no names.
+_KEPT = {2: MS_NOSUID, 4: MS_NODEV, 8: MS_NOEXEC, 1024: MS_NOATIME, 2048: MS_NODIRATIME, 4096: MS_RELATIME}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -74,6 +75,20 @@ def drop_capabilities() -> None:
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("=Ii", 0x20080522, 0)
     _check(_libc.syscall(_CAPSET[os.uname().machine], header, bytes(24)), "capset")
+
+
+def refuse_core_dumps() -> None:
+    """Keep this process and its children from leaving their memory to the host's crash handler.
+
+    A limit of 0 does not: it concerns files, not the program that the host may have named for crashes. 1 does
+    (core(5)), but needs a hard limit that is not 0, or root.
+    """
+    for value in (1, 0):
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (value, value))
+            return
+        except (OSError, ValueError):
+            continue
 
 
 def openat2(folder: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:

@@ -13,7 +13,9 @@ from .linux import PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, prctl
 _NAMESPACES = 0x7E020080  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET} | CLONE_NEWTIME
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 _EPERM, _ENOSYS = 1, 38
-_LOAD, _EQUAL, _GREATER, _MASKED, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _GREATER, _MASKED, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
+_FIRST, _SECOND, _THIRD, _THIRD_HIGH = 16, 24, 32, 36
+"""Where the arguments of the call lie (struct seccomp_data)."""
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE3 = 435
 
@@ -86,12 +88,34 @@ _AARCH64 = {
 }  # fmt: skip
 _TABLES = {"x86_64": _X86_64, "aarch64": _AARCH64}
 _CLONE = {"x86_64": 56, "aarch64": 220}
-_SOCKET = {"x86_64": 41, "aarch64": 198}
 _FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6: all within the session's own empty network
+# Stream, datagram, sequential packets; none, TCP, UDP. Others have the kernel load modules that nobody here needs.
+_TYPES, _PROTOCOLS = (1, 2, 5), (0, 6, 17)
+_RLIMIT_CORE = 4
 
 
 def _instruction(code: int, constant: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, constant)
+
+
+def _only(number: int, body: list[bytes]) -> list[bytes]:
+    """`body`, which returns on each way, for one call; the number stays loaded for what follows."""
+    return [_instruction(_EQUAL, number, 0, len(body)), *body]
+
+
+def _among(place: int, values: tuple[int, ...], mask: int = 0) -> list[bytes]:
+    """Go on where the argument at `place` is one of `values`, else refuse."""
+    return [
+        _instruction(_LOAD, place),
+        *([_instruction(_AND, mask)] if mask else []),
+        *(_instruction(_EQUAL, value, len(values) - number, 0) for number, value in enumerate(values)),
+        _instruction(_RETURN, _ERRNO | _EPERM),
+    ]
+
+
+def numbers(machine: str) -> dict[str, int]:
+    """The calls on the list and their numbers, for a machine of `os.uname`. Raises KeyError for an unknown one."""
+    return _TABLES[machine] | _BOTH
 
 
 def build(machine: str, memory_files: bool = True) -> bytes:
@@ -99,9 +123,16 @@ def build(machine: str, memory_files: bool = True) -> bytes:
 
     Without `memory_files`, memfd_create is refused: no watcher of processes sees the memory that it holds.
     """
-    table = _TABLES[machine] | _BOTH
-    absent = {_SOCKET[machine]} if memory_files else {_SOCKET[machine], table["memfd_create"]}
-    numbers = sorted(set(table.values()) - absent)
+    table = numbers(machine)
+    looked_at = {"socket", "socketpair", "setrlimit", "prlimit64"}
+    absent = looked_at if memory_files else looked_at | {"memfd_create"}
+    allowed = sorted({number for name, number in table.items() if name not in absent})
+    sockets = [
+        *_among(_SECOND, _TYPES, 0xF),
+        *_among(_THIRD, _PROTOCOLS),
+        *_among(_FIRST, _FAMILIES),
+        _instruction(_RETURN, _ALLOW),
+    ]
     program = [
         _instruction(_LOAD, 4),
         _instruction(_EQUAL, _ARCH[machine], 1, 0),
@@ -112,17 +143,37 @@ def build(machine: str, memory_files: bool = True) -> bytes:
         _instruction(_EQUAL, _CLONE3, 0, 1),
         _instruction(_RETURN, _ERRNO | _ENOSYS),
         _instruction(_EQUAL, _CLONE[machine], 0, 4),
-        _instruction(_LOAD, 16),
+        _instruction(_LOAD, _FIRST),
         _instruction(_MASKED, _NAMESPACES, 0, 1),
         _instruction(_RETURN, _ERRNO | _EPERM),
         _instruction(_RETURN, _ALLOW),
-        _instruction(_EQUAL, _SOCKET[machine], 0, 3 + len(_FAMILIES)),
-        _instruction(_LOAD, 16),
-        *(_instruction(_EQUAL, family, len(_FAMILIES) - place, 0) for place, family in enumerate(_FAMILIES)),
-        _instruction(_RETURN, _ERRNO | _EPERM),
-        _instruction(_RETURN, _ALLOW),
+        *_only(table["socket"], sockets),
+        *_only(table["socketpair"], sockets),
+        # A core limit of 1 keeps a crash away from the host's crash handler, one of 0 does not (core(5)): it stays.
+        *_only(
+            table["prlimit64"],
+            [
+                _instruction(_LOAD, _SECOND),
+                _instruction(_EQUAL, _RLIMIT_CORE, 0, 5),
+                _instruction(_LOAD, _THIRD),
+                _instruction(_EQUAL, 0, 0, 2),
+                _instruction(_LOAD, _THIRD_HIGH),
+                _instruction(_EQUAL, 0, 1, 0),
+                _instruction(_RETURN, _ERRNO | _EPERM),
+                _instruction(_RETURN, _ALLOW),
+            ],
+        ),
+        *_only(
+            table["setrlimit"],
+            [
+                _instruction(_LOAD, _FIRST),
+                _instruction(_EQUAL, _RLIMIT_CORE, 0, 1),
+                _instruction(_RETURN, _ERRNO | _EPERM),
+                _instruction(_RETURN, _ALLOW),
+            ],
+        ),
     ]
-    for number in numbers:
+    for number in allowed:
         program += [_instruction(_EQUAL, number, 0, 1), _instruction(_RETURN, _ALLOW)]
     program.append(_instruction(_RETURN, _ERRNO | _EPERM))
     return b"".join(program)

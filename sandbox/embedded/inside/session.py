@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from . import linux, seccomp
 Run = Callable[[int, dict[str, Any]], NoReturn]
 
 USER = 1000
-_CHANNEL = 700
+CHANNEL = 700
 """Descriptor of the protocol's socket."""
 _FLAGS = linux.MS_NOSUID | linux.MS_NODEV
 _ALL = (
@@ -80,6 +81,9 @@ def _isolate(spec: dict[str, Any]) -> None:
 def _process_one(spec: dict[str, Any], channel: socket.socket, program: bytes, run: Run) -> NoReturn:
     """Process 1 only reaps. Nothing inside can signal it, and its memory and descriptors cannot be read."""
     linux.mount("proc", "/proc", "proc", _FLAGS | linux.MS_NOEXEC, "subset=pid,hidepid=2")
+    # When the machine itself runs out of memory, a session goes before the server does.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
     second = os.fork()
     if second == 0:
         _process_two(spec, channel, program, run)
@@ -101,10 +105,10 @@ def _process_two(spec: dict[str, Any], channel: socket.socket, program: bytes, r
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     # Above the session's own limit of open files, where code that closes all it can does not reach.
-    keep = fcntl.fcntl(channel.fileno(), fcntl.F_DUPFD_CLOEXEC, _CHANNEL)
+    keep = fcntl.fcntl(channel.fileno(), fcntl.F_DUPFD_CLOEXEC, CHANNEL)
     os.closerange(3, keep)
-    os.closerange(keep + 1, _CHANNEL + 300)
-    _limit(spec)
+    os.closerange(keep + 1, CHANNEL + 300)
+    limit(spec)
     os.umask(0o022)
     random.seed(spec["seed"])
     if (numpy := sys.modules.get("numpy")) is not None:
@@ -114,15 +118,16 @@ def _process_two(spec: dict[str, Any], channel: socket.socket, program: bytes, r
     run(keep, json.loads(spec["options"]))
 
 
-def _limit(spec: dict[str, Any]) -> None:
+def limit(spec: dict[str, Any]) -> None:
+    linux.refuse_core_dumps()
     for limit, value in (
         (resource.RLIMIT_NPROC, spec["processes"]),
         (resource.RLIMIT_NOFILE, spec["open_files"]),
         (resource.RLIMIT_FSIZE, spec["disk"]),
         (resource.RLIMIT_CPU, int(spec["cpu_seconds"]) + 1),
-        (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, 1024),
     ):
         resource.setrlimit(limit, (value, value))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

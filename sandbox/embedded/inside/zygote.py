@@ -9,7 +9,6 @@ import gc
 import importlib
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -31,7 +30,6 @@ def main() -> None:
         with suppress(ImportError):
             importlib.import_module(name)
     programs = {contained: seccomp.build(os.uname().machine, contained) for contained in (True, False)}
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
@@ -40,7 +38,11 @@ def main() -> None:
         message, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 8)
         if not message:
             os._exit(0)
-        if os.fork() == 0:
+        try:
+            child = os.fork()
+        except OSError:  # too many processes: the request fails, its socket's end says so
+            child = -1
+        if child == 0:
             control.close()
             spec = json.loads(message)
             _session(spec, descriptors, programs[spec["memory_files"]], run)

@@ -1,0 +1,155 @@
+"""Attacks on a sandbox. Each test is one attack and asserts a fact that is measured outside the session.
+
+After every attack, a witness session that was open all along must still be served, and the process that serves the
+sessions must be the one that was there before. MED_COPILOT_ATTACKED names the backends, apart by commas.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sandbox.base import Execution, Limits, Sandbox, SandboxConfig, Session, SessionSpec
+from sandbox.errors import SandboxUnavailable
+from tests.sandbox.attacks.world import World
+from tests.sandbox.contract.conftest import make
+
+MIB = 1 << 20
+LIMITS = Limits(call_seconds=20, memory=256 * MIB, disk=16 * MIB, inodes=200, processes=24)
+SPEC = SessionSpec(source="a", limits=LIMITS)
+PRELUDE = r"""
+import ctypes, errno, glob, os, re, socket, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+def call(number, *given):
+    ctypes.set_errno(0)
+    given = [ctypes.c_long(x) if isinstance(x, int) else x for x in given]
+    return libc.syscall(ctypes.c_long(number), *given, *[ctypes.c_long(0)] * (6 - len(given))), ctypes.get_errno()
+def found(data):
+    for one in set(re.findall(rb"canary-[a-z]+-[0-9a-f]{16}", data)): print(one.decode())
+def show(path):
+    try:
+        with open(path, "rb") as file: found(file.read(4 << 20))
+    except (OSError, ValueError): pass
+def shows(folder, most=3000):
+    for at, _, names in os.walk(folder):
+        for name in names:
+            most -= 1
+            if most > 0: show(os.path.join(at, name))
+def protocol():
+    for fd in sorted(map(int, os.listdir("/proc/self/fd")), reverse=True):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"): return fd
+        except OSError: pass
+def frame(body): return len(body).to_bytes(4, "big") + body
+"""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=os.environ.get("MED_COPILOT_ATTACKED", "embedded").split(","))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def sandbox(backend: str, world: World) -> AsyncIterator[Sandbox]:
+    started = make(backend, SandboxConfig(sources=world.sources, packages=("numpy",), preload=("numpy",), pool=0))
+    try:
+        await started.start()
+    except SandboxUnavailable as error:
+        await started.close()
+        pytest.skip(f"{backend} cannot start here: {error}")
+    yield started
+    await started.close()
+
+
+@pytest.fixture(scope="module")
+async def witness(sandbox: Sandbox) -> AsyncIterator[Session]:
+    opened = await sandbox.open(SPEC)
+    await opened.execute("calls = 0")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(autouse=True)
+async def unharmed(sandbox: Sandbox, witness: Session, world: World) -> AsyncIterator[None]:
+    """What must hold after every attack, whatever it was."""
+    process = getattr(sandbox, "_process", None)
+    before = (await witness.execute("calls")).value
+    yield
+    assert (await witness.execute("calls += 1\ncalls")).value == str(int(before or "") + 1)
+    assert getattr(sandbox, "_process", None) is process
+    assert process is None or process.poll() is None
+    world.check_unchanged()
+
+
+@pytest.fixture(scope="module")
+def shared() -> dict[str, Session]:
+    return {}
+
+
+@pytest.fixture
+async def session(sandbox: Sandbox, shared: dict[str, Session]) -> Session:
+    """One session for the attacks of a module that do not end it; another where one did."""
+    opened = shared.get("session")
+    if opened is None or opened.closed:
+        opened = shared["session"] = await sandbox.open(SPEC)
+    return opened
+
+
+@pytest.fixture
+async def fresh(sandbox: Sandbox) -> AsyncIterator[Session]:
+    opened = await sandbox.open(SPEC)
+    yield opened
+    await opened.close()
+
+
+async def attack(session: Session, code: str, **more: float) -> Execution:
+    return await session.execute(PRELUDE + code, **more)  # type: ignore[arg-type]
+
+
+def texts(result: Execution) -> str:
+    """All that came out."""
+    parts = [result.stdout.text, result.stderr.text, result.value or ""]
+    if result.error is not None:
+        parts += [result.error.message, result.error.traceback]
+    return "\n".join(parts)
+
+
+def canaries(result: Execution) -> set[str]:
+    return set(re.findall(r"canary-[a-z]+-[0-9a-f]{16}", texts(result)))
+
+
+async def descriptors() -> int:
+    """Open descriptors of this process: the fewest of a few looks, for a watcher opens and closes some all the time."""
+    counts = []
+    for _ in range(10):
+        counts.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+        await asyncio.sleep(0.02)
+    return min(counts)
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes of this machine with `mark` in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if mark.encode() in (entry / "cmdline").read_bytes() and state != "Z":
+                    found.append(int(entry.name))
+    return found
