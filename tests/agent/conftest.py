@@ -24,13 +24,13 @@ Serve = Callable[..., AbstractAsyncContextManager[Environment]]
 SCRIPT = Path(__file__).resolve().parents[2] / "med_copilot.py"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def anyio_backend() -> str:
     """One event loop for all tests of this folder: they share a started sandbox."""
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
     made = DataRoot(tmp_path_factory.mktemp("hospital"))
     for family in family_names():
@@ -39,12 +39,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def registry(root: DataRoot) -> Registry:
     return Registry(root)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def sandbox(root: DataRoot, anyio_backend: str) -> AsyncIterator[Sandbox]:
     sources = {one.name: root.public_folder(one.name) for one in root.datasets()}
     started = EmbeddedSandbox(SandboxConfig(sources=sources, pool=2))
@@ -78,13 +78,13 @@ def command(root: DataRoot, tmp_path: Path) -> list[str]:
     return [sys.executable, str(SCRIPT), "serve", "--data", str(root.path), "--logs", str(tmp_path / "server")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sql_task(registry: Registry) -> str:
     """A task that is answered from the database."""
     return registry.ids(family="mimic_iii")[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def note_task(registry: Registry) -> str:
     """A task that is answered from a note, with a number."""
     return next(
