@@ -1,5 +1,6 @@
 """What the root of all sessions holds, and that the process which forks them outlives a lack of processes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,8 +66,17 @@ asyncio.run(main())
 """
 
 
+def _user(process: Path) -> int | None:
+    try:
+        return process.stat().st_uid
+    except OSError:
+        return None
+
+
 def test_a_lack_of_processes_fails_an_opening_and_nothing_else() -> None:
     """The user's limit of processes is reached by two sessions; the zygote's own fork fails, and it lives on."""
+    if os.getuid() == 0 and any(_user(path) == 65534 for path in Path("/proc").glob("[0-9]*")):
+        pytest.skip("processes of the same user are running, and count")
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False)
     if done.stdout.startswith("skip"):
         pytest.skip(done.stdout)
