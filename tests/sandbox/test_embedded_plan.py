@@ -1,7 +1,5 @@
 """What the root of all sessions holds, and that the process which forks them outlives a lack of processes."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,58 +24,3 @@ def test_an_environment_inside_the_interpreters_folder_stays_hidden(
         holding = [target for _, target in made["binds"] if (tmp_path / environment).is_relative_to(target)]
         assert str(tmp_path) not in holding
         assert not holding or str(tmp_path / environment) in made["covers"]
-
-
-PROGRAM = f"""
-import asyncio, os, resource, sys
-sys.path.insert(0, {str(ROOT)!r})
-from sandbox.base import Limits, SandboxConfig, SessionSpec
-from sandbox.embedded.backend import EmbeddedSandbox
-from sandbox.errors import SandboxFailure, SandboxUnavailable
-
-async def main():
-    user = os.getuid() or 65534
-    threads = [f"/proc/{{pid}}/task" for pid in os.listdir("/proc") if pid.isdigit()]
-    most = 60 + sum(os.path.exists(one) and os.stat(one).st_uid == user and len(os.listdir(one)) for one in threads)
-    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-    backend = EmbeddedSandbox(SandboxConfig(packages=(), preload=(), pool=0))
-    try:
-        await backend.start()
-    except SandboxUnavailable as error:
-        print("skip", error)
-        return
-    zygote = backend._process
-    bombs = [await backend.open(SessionSpec()) for _ in range(2)]
-    code = "import os, time\\nwhile True:\\n    try:\\n        if os.fork() == 0: time.sleep(60)\\n"
-    code += "    except OSError: time.sleep(0.05)"
-    calls = [asyncio.ensure_future(bomb.execute(code, timeout=4)) for bomb in bombs]
-    await asyncio.sleep(2)
-    failed = 0
-    for _ in range(3):
-        try:
-            await (await backend.open(SessionSpec())).close()
-        except SandboxFailure:
-            failed += 1
-    print([(await call).status for call in calls])
-    session = await backend.open(SessionSpec())
-    print((await session.execute("6 * 7")).value, backend._process is zygote, zygote.poll())
-    await backend.close()
-asyncio.run(main())
-"""
-
-
-def _user(process: Path) -> int | None:
-    try:
-        return process.stat().st_uid
-    except OSError:
-        return None
-
-
-def test_a_lack_of_processes_fails_an_opening_and_nothing_else() -> None:
-    """The user's limit of processes is reached by two sessions; the zygote's own fork fails, and it lives on."""
-    if os.getuid() == 0 and any(_user(path) == 65534 for path in Path("/proc").glob("[0-9]*")):
-        pytest.skip("processes of the same user are running, and count")
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False)
-    if done.stdout.startswith("skip"):
-        pytest.skip(done.stdout)
-    assert done.stdout.splitlines() == ["['timeout', 'timeout']", "42 True None"], done.stdout + done.stderr[-3000:]
