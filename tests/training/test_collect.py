@@ -99,6 +99,38 @@ def test_tasks_are_of_the_train_split_and_come_in_turn(small: Small, hospital: D
     anyio.run(refused, RolloutSection(tasks=tuple(held_out)))
 
 
+def test_a_server_that_dies_between_two_calls_costs_nothing(small: Small, hospital: DataRoot, tmp_path: Path) -> None:
+    import socket
+    import subprocess
+    import sys
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).resolve().parents[2] / "med_copilot.py"
+    command = [sys.executable, str(script), "serve", "--transport", "http", "--port", str(port), "--pool", "1"]
+    command += ["--data", str(hospital.path), "--logs", str(tmp_path / "logs")]
+
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    chosen = recipe(small, hospital, tmp_path)
+    served = chosen.rollout.model_copy(update={"server": f"http://127.0.0.1:{port}/mcp"})
+    process = start()
+    try:
+        with McpCollector(chosen.model_copy(update={"rollout": served}), small[1]) as collector:
+            assert len(collector.collect(0, small[2].eval(), 0, 1)[0]) == 4
+            process.kill()
+            process.wait()
+            process = start()
+            rollouts, numbers = collector.collect(1, small[2], 0, 1)
+        assert len(rollouts) == 4
+        assert numbers["unscored"] == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_the_reward_is_correctness_and_form(expert: Path) -> None:
     record = next(one for one in load([expert]) if one.reward == 1)
     weights = load_recipe("ppo-small", {"reward": {"correct": 1.0, "format": 0.1}})
