@@ -13,12 +13,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from sandbox.base import DATA_FOLDER, SandboxConfig, SessionSpec
+from sandbox.embedded import control
 from sandbox.embedded.cgroup import Cgroups, Group
 from sandbox.embedded.channel import Channel, Ended
 from sandbox.embedded.handle import EmbeddedSession
@@ -159,7 +160,7 @@ class EmbeddedSandbox:
             for entry in entries:
                 os.close(entry)
         assert self._control is not None
-        session = EmbeddedSession(channel, spec, _watcher_of(self._control))
+        session = EmbeddedSession(channel, spec, control.life_of(self._control))
         self._sessions.add(session)
         return session
 
@@ -173,7 +174,7 @@ class EmbeddedSandbox:
         raise OSError("the zygote has ended")
 
     async def _receive_channel(self, ours: socket.socket, group: Group | None) -> Channel:
-        await _readable(ours)
+        await control.readable(ours)
         message, descriptors, _, _ = socket.recv_fds(ours, 4096, 2)
         if len(descriptors) != 2:
             raise OSError(message.decode(errors="replace") or "the zygote has ended")
@@ -195,20 +196,20 @@ class EmbeddedSandbox:
                 ours.setblocking(False)
                 with tempfile.TemporaryFile() as errors:
                     with theirs:
-                        self._process = await asyncio.to_thread(_popen, theirs.fileno(), errors)
+                        self._process = await asyncio.to_thread(_start_launcher, theirs.fileno(), errors)
                     folders = self._cgroups.folders()
                     plan["cgroup"] = self._cgroups.run
                     try:
                         socket.send_fds(ours, [json.dumps(plan).encode()], folders)
                         async with asyncio.timeout(_START_SECONDS):
-                            await _readable(ours)
+                            await control.readable(ours)
                             answer = ours.recv(1 << 16)
                     except (OSError, TimeoutError) as error:
                         answer = json.dumps({"error": f"the launcher does not answer ({error})"}).encode()
                     finally:
                         for folder in folders:
                             os.close(folder)
-                    message = json.loads(answer) if answer else {"error": _tail(errors)}
+                    message = json.loads(answer) if answer else {"error": control.last_words(errors)}
                 if "error" in message:
                     ours.close()
                     self._process.kill()
@@ -226,44 +227,6 @@ class EmbeddedSandbox:
         task.add_done_callback(self._tasks.discard)
 
 
-def _popen(descriptor: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    python = str(Path(sys.executable).resolve())
-    return subprocess.Popen(
-        [python, "-I", "-S", "-B", "-c", _LAUNCHER, str(Path(__file__).resolve().parent), str(descriptor)],
-        pass_fds=[descriptor],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        cwd="/",
-        env={},
-        start_new_session=True,
-    )
-
-
-def _watcher_of(control: socket.socket) -> Callable[[], bool]:
-    """Whether the zygote behind `control` still lives. It sends nothing after its start, so only an end is readable."""
-
-    def alive() -> bool:
-        try:
-            return bool(control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-
-    return alive
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(connection, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connection)
-
-
-def _tail(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "the launcher ended without a word"
+def _start_launcher(descriptor: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    python, here = str(Path(sys.executable).resolve()), str(Path(__file__).resolve().parent)
+    return control.start([python, "-I", "-S", "-B", "-c", _LAUNCHER, here, str(descriptor)], descriptor, errors, {})

@@ -22,13 +22,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
 from sandbox.base import DATA_FOLDER, SandboxConfig, SessionSpec
+from sandbox.embedded import control
 from sandbox.embedded.cgroup import Cgroups, Group
 from sandbox.errors import SandboxFailure, SandboxUnavailable
 from sandbox.landlock import plan
@@ -158,7 +159,7 @@ class LandlockSandbox:
             for entry in entries:
                 os.close(entry)
         assert self._control is not None
-        session = LandlockSession(channel, spec, _watcher_of(self._control), places)
+        session = LandlockSession(channel, spec, control.life_of(self._control), places)
         self._sessions.add(session)
         return session
 
@@ -213,15 +214,17 @@ class LandlockSandbox:
             with tempfile.TemporaryFile() as errors:
                 made = await asyncio.to_thread(plan.make_plan, self._config, root)
                 with theirs:
-                    self._process = await asyncio.to_thread(_popen, theirs.fileno(), made["project"], root, errors)
+                    self._process = await asyncio.to_thread(
+                        _start_zygote, theirs.fileno(), made["project"], root, errors
+                    )
                 try:
                     ours.send(json.dumps(made).encode())
                     async with asyncio.timeout(_START_SECONDS):
-                        await _readable(ours)
+                        await control.readable(ours)
                         answer = ours.recv(1 << 16)
                 except (OSError, TimeoutError) as error:
                     answer = json.dumps({"error": f"the zygote does not answer ({error})"}).encode()
-                message = json.loads(answer) if answer else {"error": _tail(errors)}
+                message = json.loads(answer) if answer else {"error": control.last_words(errors)}
             self._control = ours
             if "error" in message:
                 await self._end_zygote()
@@ -270,50 +273,13 @@ def _own_processes() -> int:
 
 
 async def _receive_channel(ours: socket.socket, group: Group | None) -> LandlockChannel:
-    await _readable(ours)
+    await control.readable(ours)
     message, descriptors, _, _ = socket.recv_fds(ours, 4096, 2)
     if len(descriptors) != 2:
         raise OSError(message.decode(errors="replace") or "the zygote has ended")
     return LandlockChannel(ours, descriptors[0], descriptors[1], group)
 
 
-def _popen(descriptor: int, project: str, root: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [str(plan.interpreter()), "-S", "-B", "-P", "-c", _ZYGOTE, str(descriptor), project],
-        pass_fds=[descriptor],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        cwd="/",
-        env=plan.environment(root),
-        start_new_session=True,
-    )
-
-
-def _watcher_of(control: socket.socket) -> Callable[[], bool]:
-    """Whether the zygote behind `control` still lives. It sends nothing after its start, so only an end is readable."""
-
-    def alive() -> bool:
-        try:
-            return bool(control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-
-    return alive
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(connection, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connection)
-
-
-def _tail(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "the zygote ended without a word"
+def _start_zygote(descriptor: int, project: str, root: Path, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    command = [str(plan.interpreter()), "-S", "-B", "-P", "-c", _ZYGOTE, str(descriptor), project]
+    return control.start(command, descriptor, errors, plan.environment(root))
