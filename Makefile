@@ -31,7 +31,11 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.dev
+.venv/.bench: .venv/.dev
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	touch $@
+
+bench: .venv/.bench
 	$(BIN)/python -m bench
 
 conformance: .venv/.dev

@@ -39,8 +39,13 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def tree_memory(pid: int) -> int:
-    """Proportional set size, in bytes, of a process and all that descend from it."""
+def tree_memory(*pids: int) -> int:
+    """Proportional set size, in bytes, of processes and all that descend from them."""
+    return sum(map(process_memory, descendants(*pids)))
+
+
+def descendants(*pids: int) -> set[int]:
+    """These processes and all that descend from them."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -49,16 +54,22 @@ def tree_memory(pid: int) -> int:
             except OSError:
                 continue
             children.setdefault(parent, []).append(int(folder.name))
-    total, waiting = 0, [pid]
+    seen, waiting = set[int](), list(pids)
     while waiting:
         one = waiting.pop()
-        waiting += children.get(one, [])
-        try:
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return total
+        if one not in seen:
+            seen.add(one)
+            waiting += children.get(one, [])
+    return seen
+
+
+def process_memory(pid: int) -> int:
+    """Proportional set size of one process, in bytes; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def child_of(parent: int) -> int:

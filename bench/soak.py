@@ -12,14 +12,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.measure import load
+from bench.engine import engine_processes, make
+from bench.measure import descendants, load
 from sandbox.base import Limits, Sandbox, SandboxConfig, SessionSpec
 from sandbox.choose import LEVELS
+from sandbox.docker_engine.backend import DockerSandbox
 from sandbox.errors import SandboxError
 
 GROWTH = 0.02
@@ -55,41 +58,27 @@ async def episode(sandbox: Sandbox, number: int) -> bool:
         await session.close()
 
 
-def census() -> dict[str, float]:
-    """What this server holds. Memory is the anonymous memory of its whole tree, pages that forks share counted once.
+def census(sandbox: Sandbox) -> dict[str, float]:
+    """What this server holds, and for Docker what the engine does for it.
 
-    File pages are left out: their proportional size changes with what others on the machine map.
+    Memory is the anonymous memory of the server's whole tree, pages that forks share counted once. File pages are left
+    out: their proportional size changes with what others on the machine map.
     """
     gc.collect()
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            parents.setdefault(parent, []).append(int(folder.name))
-    tree, waiting = [], [os.getpid()]
-    while waiting:
-        tree.append(waiting.pop())
-        waiting += parents.get(tree[-1], [])
-    mounts, memory, seen = 0, 0, set[str]()
+    engine = engine_processes() if isinstance(sandbox, DockerSandbox) else []
+    tree, mounts, seen = descendants(os.getpid(), *engine), 0, set[str]()
     for pid in tree:
-        try:
+        with suppress(OSError):
             space = str(Path(f"/proc/{pid}/ns/mnt").readlink())
             lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        memory += sum(int(line.split()[1]) for line in rollup if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
-        if space not in seen:
-            # In the machine's own namespace, others mount and unmount too.
-            mounts += sum(bool(seen) or "med-copilot" in line for line in lines)
-            seen.add(space)
-    mine = f"med-copilot-{os.getpid()}-"
-    groups = sum(mine in folder for folder, _, _ in os.walk("/sys/fs/cgroup"))
+            if space not in seen:
+                # In the machine's own namespace, others mount and unmount too.
+                mounts += sum(bool(seen) or "med-copilot" in line for line in lines)
+                seen.add(space)
+    mine = (f"med-copilot-{os.getpid()}-", "/docker/")
+    groups = sum(any(name in folder for name in mine) for folder, _, _ in os.walk("/sys/fs/cgroup"))
     return {
-        "memory, MiB": memory / 1024,
+        "memory, MiB": sum(map(_anonymous, descendants(os.getpid()))) / 1024,
         "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "processes": len(tree),
         "control groups": groups,
@@ -97,8 +86,17 @@ def census() -> dict[str, float]:
     }
 
 
+def _anonymous(pid: int) -> int:
+    """KiB."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
+
+
 async def soak(level: str, episodes: int, say: Callable[[str], None]) -> bool:
-    sandbox = LEVELS[level](SandboxConfig(packages=("numpy",), preload=("numpy",), pool=0))
+    sandbox = make(level, SandboxConfig(packages=("numpy",), preload=("numpy",), pool=0))
     await sandbox.start()
     failed, first, began = 0, dict[str, float](), time.perf_counter()
     try:
@@ -108,10 +106,10 @@ async def soak(level: str, episodes: int, say: Callable[[str], None]) -> bool:
             if number + 1 == mark:
                 # Sessions that have ended are forgotten when the next is opened.
                 await (await sandbox.open(SessionSpec())).close()
-                first = census()
+                first = census(sandbox)
                 say(f"{mark} episodes in {time.perf_counter() - began:.0f} s")
         await (await sandbox.open(SessionSpec())).close()
-        last = census()
+        last = census(sandbox)
     finally:
         await sandbox.close()
     seconds = time.perf_counter() - began
