@@ -20,7 +20,7 @@ demo: .venv/.core
 	$(BIN)/med-copilot demo
 
 test: .venv/.dev
-	$(BIN)/pytest --ignore tests/sandbox/attacks --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
 
 attacks: .venv/.dev
 	$(BIN)/pytest tests/sandbox/attacks

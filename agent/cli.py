@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from agent.evaluate import Interval, Row
+    from agent.evaluate import Row
     from agent.models import Model
     from agent.rollout import Connect, Players, Settings, Tally, Watch
 
@@ -365,34 +365,11 @@ def _print(rows: "list[Row]", title: str, as_json: bool = False) -> None:
         for row in rows:
             typer.echo(json.dumps(asdict(row)))
         return
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    columns = ["family", "attempts", "success", "95%", "unscored", "abandoned", "limit", "turns"]
-    tokens, costs = any(row.tokens for row in rows), any(row.cost_usd is not None for row in rows)
-    columns += ["tokens"] * tokens + ["cost"] * costs
-    for column in columns:
-        table.add_column(column, justify="left" if column == "family" else "right", no_wrap=True)
+    from agent.evaluate import mix, table
+
+    console = Console()
+    console.print(table(rows, title))
     for row in rows:
-        cells = [
-            row.family,
-            f"{row.attempts}",
-            "-" if row.success is None else f"{100 * row.success.mean:.1f}%",
-            _interval(row.success),
-            f"{row.unscored}",
-            f"{row.abandoned}",
-            f"{row.limit}",
-            f"{row.turns:.1f}",
-        ]
-        cells += [f"{row.tokens:,.0f}"] * tokens
-        cells += ["-" if row.cost_usd is None else f"${row.cost_usd:.4f}"] * costs
-        table.add_row(*cells)
-    Console().print(table)
-
-
-def _interval(interval: "Interval | None") -> str:
-    if interval is None or interval.low is None or interval.high is None:
-        return "-"
-    return f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"
+        console.print(mix(row), markup=False, highlight=False)

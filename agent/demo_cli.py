@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasks.terminal import DataOption, LogsOption, console, log_folder, open_root, print_report, progress_bar
+from tasks.terminal import DataOption, LogsOption, console, fail, log_folder, open_root, print_report, progress_bar
 
 if TYPE_CHECKING:
     from tasks.data import DataRoot
@@ -27,11 +27,15 @@ def demo(
     import anyio
 
     from agent.demo import run_demo
+    from agent.errors import AgentError
 
     root = open_root(data)
     _generate_missing(root, seed)
     command = [sys.executable, str(Path(sys.argv[0]).resolve()), "serve"]
-    passed = anyio.run(run_demo, command, root, log_folder(root, logs), tasks, console())
+    try:
+        passed = anyio.run(run_demo, command, root, log_folder(root, logs), tasks, console())
+    except AgentError as error:
+        fail(str(error))
     raise typer.Exit(0 if passed else 1)
 
 

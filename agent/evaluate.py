@@ -10,11 +10,16 @@ Outcomes that say nothing about the agent are never averaged in, and never dropp
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from tasks.attempt import AttemptRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 CONFIDENCE = 0.95
 
@@ -33,7 +38,7 @@ class Interval:
 class Row:
     """One family. `attempts` = `scored` + `unscored`; `abandoned`, `limit` and `graded` are among the scored ones.
 
-    `success` is of attempts (correct or not), `reward` of scores. Means are per attempt.
+    `success` is of attempts (correct or not), `reward` of scores. Means are per attempt. `actions`: calls of each tool.
     """
 
     family: str
@@ -50,6 +55,7 @@ class Row:
     tokens: float
     cost_usd: float | None
     loops: int
+    actions: dict[str, int]
 
 
 def evaluate(records: Iterable[AttemptRecord]) -> list[Row]:
@@ -62,6 +68,41 @@ def evaluate(records: Iterable[AttemptRecord]) -> list[Row]:
     if len(rows) > 1:
         rows.append(_row("all", [record for found in families.values() for record in found]))
     return rows
+
+
+def table(rows: Sequence[Row], title: str) -> "Table":
+    """The rows for a terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    columns = ["family", "attempts", "success", "95%", "unscored", "abandoned", "limit", "turns"]
+    tokens, costs = any(row.tokens for row in rows), any(row.cost_usd is not None for row in rows)
+    columns += ["tokens"] * tokens + ["cost"] * costs
+    for column in columns:
+        made.add_column(column, justify="left" if column == "family" else "right", no_wrap=True)
+    for row in rows:
+        cells = [
+            row.family,
+            f"{row.attempts}",
+            "-" if row.success is None else f"{100 * row.success.mean:.1f}%",
+            _between(row.success),
+            f"{row.unscored}",
+            f"{row.abandoned}",
+            f"{row.limit}",
+            f"{row.turns:.1f}",
+        ]
+        cells += [f"{row.tokens:,.0f}"] * tokens
+        cells += ["-" if row.cost_usd is None else f"${row.cost_usd:.4f}"] * costs
+        made.add_row(*cells)
+    return made
+
+
+def mix(row: Row) -> str:
+    """Which tools a family's attempts called, the most frequent first."""
+    total = sum(row.actions.values())
+    shares = [f"{name} {100 * count / total:.0f}%" for name, count in row.actions.items()]
+    return f"{row.family}: {total} calls: {', '.join(shares) or 'none'}"
 
 
 def clustered_interval(
@@ -152,7 +193,13 @@ def _row(family: str, records: Sequence[AttemptRecord]) -> Row:
         tokens=sum(tokens) / len(records),
         cost_usd=sum(costs) if costs else None,
         loops=sum(record.error is not None and record.error.kind == "loop" for record in records),
+        actions=dict(Counter(_calls(records)).most_common()),
     )
+
+
+def _calls(records: Sequence[AttemptRecord]) -> list[str]:
+    messages = [message for record in records for message in record.messages]
+    return [call.function.name for message in messages for call in message.tool_calls or ()]
 
 
 def _won(record: AttemptRecord) -> bool:
@@ -161,3 +208,9 @@ def _won(record: AttemptRecord) -> bool:
 
 def _turns(record: AttemptRecord) -> int:
     return sum(message.role == "assistant" for message in record.messages)
+
+
+def _between(interval: Interval | None) -> str:
+    if interval is None or interval.low is None or interval.high is None:
+        return "-"
+    return f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"

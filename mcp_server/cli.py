@@ -1,5 +1,6 @@
 """The commands `serve` and `doctor`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,9 @@ def serve(
     allow_restricted: Annotated[
         bool, typer.Option("--allow-restricted", help="Serve restricted data also at the level landlock.")
     ] = False,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(help="Folder of wheels that sessions may install with pip; without it, none.")
+    ] = None,
     feedback: Annotated[
         str, typer.Option(help="What a submission tells the agent: none | verdict | oracle")
     ] = "verdict",
@@ -37,6 +41,7 @@ def serve(
     from mcp_server.config import AppConfig, EpisodeLimits
     from mcp_server.serve import serve as run
     from sandbox.choose import AUTO, LEVELS
+    from sandbox.wheelhouse import check_wheelhouse
 
     root = open_root(data)
     config = AppConfig(
@@ -47,6 +52,7 @@ def serve(
         limits=EpisodeLimits(turns=turns, max_episodes=max_episodes),
         pool=pool,
         allow_restricted=allow_restricted,
+        wheelhouse=None if wheelhouse is None else check_wheelhouse(wheelhouse),
     )
     run(config, choose("--transport", transport, ("stdio", "http")), host, port)
 

@@ -52,7 +52,7 @@ class EpisodeLimits(Frozen):
 class AppConfig:
     """Everything that a server needs. `sandbox` is a factory, or the name of a level, or "auto" (`sandbox.choose`).
 
-    `allow_restricted`: the level landlock serves restricted data too.
+    `allow_restricted`: the level landlock serves restricted data too. `wheelhouse`: what sessions may install.
     """
 
     data_root: DataRoot
@@ -63,6 +63,7 @@ class AppConfig:
     pool: int = 2
     reap_seconds: float = 1.0
     allow_restricted: bool = False
+    wheelhouse: Path | None = None
 
     def make_sandbox(self, config: SandboxConfig) -> Sandbox:
         """Raises SandboxUnavailable. Where a level is named or to be chosen, one line on stderr says which, and why."""

@@ -16,6 +16,7 @@ from mcp_server.errors import Refused
 from sandbox.base import Sandbox, SandboxConfig, Session, SessionSpec
 from sandbox.choose import refuses_restricted
 from sandbox.errors import SandboxError, SandboxFailure, SandboxUnavailable
+from sandbox.wheelhouse import offered
 from tasks.catalog import Catalog
 from tasks.errors import DataMissing, TaskError
 from tasks.families import get_family
@@ -76,7 +77,7 @@ class Environment:
         """Start the sandbox. Never raises: whoever needs it reads the error."""
         try:
             sources = await anyio.to_thread.run_sync(self._sources)
-            config = SandboxConfig(sources=sources, pool=self._config.pool)
+            config = SandboxConfig(sources=sources, wheelhouse=self._config.wheelhouse, pool=self._config.pool)
             self._sandbox = await anyio.to_thread.run_sync(self._config.make_sandbox, config)
             await self._sandbox.start()
         except SandboxError as error:
@@ -101,9 +102,11 @@ class Environment:
         return str(self._error) if self._error else None
 
     async def level(self) -> str | None:
-        """The name of the sandbox's level, for the records; None where none could be started, or not yet."""
-        with anyio.move_on_after(_PATIENCE):
-            await self._ready.wait()
+        """The name of the sandbox's level, for the records; None where none could be started.
+
+        Raises Refused while it is not known: an episode must not begin at a level that its data might not allow.
+        """
+        await self._started()
         return None if self._sandbox is None or self._error else self._sandbox.name
 
     def refuse_restricted(self, level: str | None, prepared: "Prepared") -> None:
@@ -115,10 +118,7 @@ class Environment:
 
     async def open(self, spec: SessionSpec) -> Session:
         """Open a session. Raises Refused with the remedy where there is no sandbox, SandboxFailure, DataMissing."""
-        with anyio.move_on_after(_PATIENCE):
-            await self._ready.wait()
-        if not self._ready.is_set():
-            raise Refused("The sandbox is still starting. Call start_task again in a few seconds.")
+        await self._started()
         if self._error is not None:
             raise Refused(f"No episode can be started on this machine: {self._error}")
         assert self._sandbox is not None
@@ -130,6 +130,18 @@ class Environment:
             ) from None
         except OSError as error:
             raise SandboxFailure(f"a session could not be opened: {error}") from error
+
+    async def _started(self) -> None:
+        with anyio.move_on_after(_PATIENCE):
+            await self._ready.wait()
+        if not self._ready.is_set():
+            raise Refused("The sandbox is still starting. Call start_task again in a few seconds.")
+
+    async def offered(self) -> tuple[str, ...] | None:
+        """The packages that sessions may install; None where the server was started without a wheelhouse."""
+        if self._config.wheelhouse is None:
+            return None
+        return await anyio.to_thread.run_sync(offered, self._config.wheelhouse)
 
     async def registry(self) -> Registry:
         return await anyio.to_thread.run_sync(self._registry.get)

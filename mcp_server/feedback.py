@@ -2,15 +2,15 @@
 
 Everything comes from facts that the session sent about the agent's own error, the code that the agent wrote, and the
 public catalogue; nothing from a task's truth can be in it. The facts are untrusted texts: they are cut and quoted,
-never evaluated. Rules: `feedback_names` (names, keys, attributes, modules, files), `feedback_sql`, and
-`feedback_messages` (what a message alone tells).
+never evaluated. Rules: `feedback_names` (names, keys, attributes, modules, files), `feedback_sql`,
+`feedback_packages` (what pip does not find), and `feedback_messages` (what a message alone tells).
 """
 
 import re
 
 from pydantic import Field
 
-from mcp_server import feedback_messages, feedback_names, feedback_sql
+from mcp_server import feedback_messages, feedback_names, feedback_packages, feedback_sql
 from mcp_server.feedback_base import Facts, Finding, shown
 from sandbox.base import CodeError, Language
 from tasks.catalog import Catalog
@@ -43,8 +43,18 @@ class Diagnosis(Frozen):
     snippet: str = ""
 
 
-def explain(error: CodeError, *, language: Language, code: str | None, catalog: Catalog | None) -> Diagnosis:
-    """Explain an error whose facts a session sent. Never raises for anything in them."""
+def explain(
+    error: CodeError,
+    *,
+    language: Language,
+    code: str | None,
+    catalog: Catalog | None,
+    offered: tuple[str, ...] | None = None,
+) -> Diagnosis:
+    """Explain an error whose facts a session sent. Never raises for anything in them.
+
+    `offered`: the packages that pip can install in the session; None where the server was started without any.
+    """
     # `plain` takes out lone surrogates, which no JSON writer accepts.
     facts = Facts(
         type=plain(error.type.rsplit(".", 1)[-1][:100]),
@@ -58,6 +68,7 @@ def explain(error: CodeError, *, language: Language, code: str | None, catalog: 
         candidates=tuple(plain(name[:_MAX_MESSAGE]) for name in error.candidates[:_MAX_CANDIDATES]),
         traceback=plain(error.traceback[-_MAX_TEXT:]),
         catalog=catalog,
+        offered=offered,
     )
     finding = _find(facts)
     line = finding.at[0] if finding.at else facts.line
@@ -74,7 +85,12 @@ def explain(error: CodeError, *, language: Language, code: str | None, catalog: 
 
 
 def explain_text(
-    text: str, *, language: Language = "python", code: str | None = None, catalog: Catalog | None = None
+    text: str,
+    *,
+    language: Language = "python",
+    code: str | None = None,
+    catalog: Catalog | None = None,
+    offered: tuple[str, ...] | None = None,
 ) -> Diagnosis:
     """Explain an error as the agent pasted it: a traceback, its last line, a database's or a shell's message."""
     text = text[-_MAX_TEXT:]
@@ -86,11 +102,11 @@ def explain_text(
     if line is not None and code is not None and line > code.count("\n") + 1:
         line = None
     error = CodeError(type=name, message=message, traceback=text, line=line, source=_line_of(code, line))
-    return explain(error, language=language, code=code, catalog=catalog)
+    return explain(error, language=language, code=code, catalog=catalog, offered=offered)
 
 
 def _find(facts: Facts) -> Finding:
-    for rules in (feedback_sql.find, feedback_names.find, feedback_messages.find):
+    for rules in (feedback_sql.find, feedback_names.find, feedback_packages.find, feedback_messages.find):
         if finding := rules(facts):
             return finding
     what = f"{facts.type}: {shown(facts.message, 400)}" if facts.type else shown(facts.message, 400)

@@ -17,7 +17,10 @@ _SEPARATORS = re.compile(r"[\s_\-.]+")
 
 @dataclass(frozen=True)
 class Facts:
-    """An error as the rules see it. `type` is the bare class name; all texts come from the session: untrusted, cut."""
+    """An error as the rules see it. `type` is the bare class name; all texts come from the session: untrusted, cut.
+
+    `offered`: the packages of the operator's wheelhouse; None where there is none.
+    """
 
     type: str
     message: str
@@ -30,6 +33,7 @@ class Facts:
     candidates: tuple[str, ...] = ()
     traceback: str = ""
     catalog: Catalog | None = None
+    offered: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -310,9 +310,9 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(
         "",
         r"urlopen error|name resolution|network is unreachable|connection refused|max retries exceeded|"
-        r"could not resolve host|failed to establish a new connection|no matching distribution",
+        r"could not resolve host|failed to establish a new connection",
         "There is no network in the sandbox.",
-        ("Work with the files in /data; packages come only from the operator's wheelhouse, where there is one.",),
+        ("Work with the files in /data.",),
     ),
     _Rule(
         "MemoryError Memory OutOfMemoryError",

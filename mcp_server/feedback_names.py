@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from mcp_server.feedback_base import Facts, Finding, folded, listed, nearest, replace_fixes, shown
+from mcp_server.feedback_packages import install_fix, remedy
 
 _ALIASES = {
     "pd": "import pandas as pd",
@@ -267,6 +268,8 @@ def _module(facts: Facts) -> Finding:
         return Finding(f"An import failed: {shown(facts.message, 300)}.")
     top = name.partition(".")[0]
     fixes = []
+    if fix := install_fix(top, facts.offered):
+        fixes.append(fix)
     if top in _PACKAGES:
         fixes.append(f"import {_PACKAGES[top]} (that is how the package {top} is imported).")
     fixes += replace_fixes(name, nearest(name, facts.candidates or tuple(_MODULES)))
@@ -274,7 +277,7 @@ def _module(facts: Facts) -> Finding:
         fixes.append(f"Use {_INSTEAD[top]}.")
     if facts.candidates:
         fixes.append(f"Installed: {listed(facts.candidates, 40)}.")
-    fixes.append("Packages come only from the operator's wheelhouse (run_terminal: pip install); there is no network.")
+    fixes.append(remedy(facts.offered))
     return Finding(f"The module {shown(name)!r} is not installed here.", tuple(fixes), missing=name)
 
 

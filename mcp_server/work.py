@@ -13,6 +13,7 @@ from mcp_server.config import CODE_CHARACTERS, Feedback
 from mcp_server.episode import End, Episode, LastError
 from mcp_server.errors import Refused
 from mcp_server.feedback import Diagnosis, explain, explain_text
+from mcp_server.feedback_packages import lacks_package, remedy
 from mcp_server.grading import Given, grade, read_submission, solves
 from mcp_server.results import (
     DebugResult,
@@ -83,7 +84,8 @@ class EpisodeWork:
                 "what goes wrong, or error with the text of an error."
             )
         catalog = await _catalog(episode)
-        diagnose = partial(_diagnose, episode.last_error, code, error, language, catalog)
+        offered = await episode.environment.offered()
+        diagnose = partial(_diagnose, episode.last_error, code, error, language, catalog, offered)
         diagnosis = await anyio.to_thread.run_sync(diagnose)
         return DebugResult(
             diagnosis=diagnosis, execution=execution, turns_left=episode.turns_left, note=episode.take_note()
@@ -129,6 +131,8 @@ class EpisodeWork:
                 f"One call runs at most {episode.limits.call_seconds:g} s; use background=true for longer work."
             )
         done = await episode.execute(code, language, timeout, background)
+        if lacks_package(done):
+            episode.say(remedy(await episode.environment.offered()))
         solved = None
         if self.feedback == "oracle" and language == "python" and done.status == "ok":
             solved = await self._solved(episode)
@@ -163,13 +167,20 @@ def _look(catalog: Catalog, kind: InfoKind, table: str, column: str, term: str, 
             return InfoResult(kind=kind, hits=hits, turns_left=0, note=note)
 
 
-def _diagnose(last: LastError | None, code: str, error: str, language: Language, catalog: Catalog | None) -> Diagnosis:
+def _diagnose(
+    last: LastError | None,
+    code: str,
+    error: str,
+    language: Language,
+    catalog: Catalog | None,
+    offered: tuple[str, ...] | None,
+) -> Diagnosis:
     if error:
-        return explain_text(error, language=language, code=code or None, catalog=catalog)
+        return explain_text(error, language=language, code=code or None, catalog=catalog, offered=offered)
     assert last is not None
     if last.language == "shell" and last.error.type == "ShellError":
-        return explain_text(last.error.message, language="shell", code=last.code, catalog=catalog)
-    return explain(last.error, language=last.language, code=last.code, catalog=catalog)
+        return explain_text(last.error.message, language="shell", code=last.code, catalog=catalog, offered=offered)
+    return explain(last.error, language=last.language, code=last.code, catalog=catalog, offered=offered)
 
 
 async def _catalog(episode: Episode) -> Catalog | None:

@@ -2,18 +2,23 @@
 
 A `Sandbox` is one backend on one machine; a `Session` is the private machine of one episode. All paths inside a
 session are the same on every backend: `/data` (the task's public data, read-only) and `/work` (writable, the
-current folder, lost at the end). There is no network.
+current folder, lost at the end). There is no network but the session's own loopback, with the services that the
+session was opened with.
 
 Whatever a session sends is untrusted: strings may imitate anything, and only the fields of `Execution` that are
 documented as measured by the supervisor (`status`, `seconds`) are facts.
 """
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 DATA_FOLDER = "/data"
 WORK_FOLDER = "/work"
+MOST_SERVICES, MOST_CONNECTIONS = 8, 16
+"""Of one session: its services, and its connections at a time to all of them; further ones wait until one has ended."""
+_PORTS, _SOCKET_PATH = range(1024, 1 << 16), 107
 
 Language = Literal["python", "sql", "shell"]
 Stream = Literal["stdout", "stderr"]
@@ -38,17 +43,57 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Service:
+    """A service of the operator's that a session reaches at `http://localhost:PORT`, and nothing else through it.
+
+    Bytes are passed on between TCP connections to that port of the session's own loopback and `socket`, a unix stream
+    socket of this machine that need not listen yet: while it does not, connections are reset. `name` is for people.
+    The session is untrusted, and so is what it sends. Raises ValueError for a port outside 1024 to 65535 and for a
+    path that no socket can have.
+    """
+
+    name: str
+    port: int
+    socket: Path
+
+    def __post_init__(self) -> None:
+        if self.port not in _PORTS:
+            raise ValueError(f"service {self.name}: port {self.port} is outside 1024 to 65535")
+        if len(os.fsencode(self.socket)) > _SOCKET_PATH:
+            raise ValueError(f"service {self.name}: the path {self.socket} is too long for a unix socket")
+
+
+@dataclass(frozen=True)
 class SessionSpec:
     """What one session sees.
 
     `source` names one of the folders that the sandbox was started with; it appears, read-only, at `/data`.
     `database` is the file in `/data` (its name, or its path inside) that the language `sql` queries, opened read-only.
+    `services` are at most 8, each on a port of its own (ValueError); the levels embedded and docker have them.
     """
 
     source: str | None = None
     database: str | None = None
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
+    services: tuple[Service, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len({service.port for service in self.services}) < len(self.services):
+            raise ValueError("two services of a session have the same port")
+        if len(self.services) > MOST_SERVICES:
+            raise ValueError(f"a session has at most {MOST_SERVICES} services")
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return tuple(service.port for service in self.services)
+
+    @property
+    def warm(self) -> "SessionSpec":
+        """What can be made before the episode is known: all but which sockets its services are."""
+        if not self.services:
+            return self
+        return replace(self, services=tuple(replace(service, name="", socket=Path()) for service in self.services))
 
 
 @dataclass(frozen=True)
@@ -164,7 +209,7 @@ class Sandbox(Protocol):
     async def open(self, spec: SessionSpec) -> Session:
         """Open a session, from the warm pool when one is ready.
 
-        Raises SandboxFailure, and KeyError for an unknown source.
+        Raises SandboxFailure (also where the backend has no services), and KeyError for an unknown source.
         """
 
     async def close(self) -> None:
@@ -173,7 +218,11 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True)
 class SandboxConfig:
-    """What a backend is started with. `sources` maps a name to a host folder offered read-only as `/data`."""
+    """What a backend is started with. `sources` maps a name to a host folder offered read-only as `/data`.
+
+    `wheelhouse`: a folder of packages that appears at `/wheels`, read-only. pip in a session installs from there alone,
+    into a virtual environment in `/tmp`; all that is provided counts as installed and is not changed.
+    """
 
     sources: dict[str, Path] = field(default_factory=dict)
     packages: tuple[str, ...] = (

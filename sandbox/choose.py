@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sandbox.base import Sandbox, SandboxConfig
 from sandbox.errors import SandboxUnavailable
+from sandbox.remedies import for_landlock, for_namespaces
 
 SandboxFactory = Callable[[SandboxConfig], Sandbox]
 
@@ -75,16 +76,14 @@ def choose(name: str = AUTO) -> Choice:
         return Choice("embedded", embedded, "sandbox: embedded (namespaces, the strongest level that needs no engine)")
     if (missing := landlock_failure()) is None:
         line = (
-            f"sandbox: landlock, because the level embedded cannot start here ({blocked}). It serves no restricted "
-            "data; `med-copilot doctor` names the remedies"
+            f"sandbox: landlock, because the level embedded cannot start here ({blocked}). It serves restricted data "
+            "only with --allow-restricted; `med-copilot doctor` names the remedies"
         )
         return Choice("landlock", landlock, line)
     raise SandboxUnavailable(
-        f"No sandbox can start here. embedded: {blocked}. landlock: {missing}. Remedies: allow user namespaces "
-        "(sysctl kernel.unprivileged_userns_clone=1; on Ubuntu 23.10 and later also "
-        "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile; in a container --security-opt "
-        "seccomp=unconfined --security-opt systempaths=unconfined), or use Linux 6.2 or later with Landlock, or "
-        "Docker (--sandbox docker). For a first look without any isolation: --sandbox unsafe-subprocess."
+        f"No sandbox can start here. embedded: {blocked}. landlock: {missing}. Remedies: {for_namespaces()} Or, for "
+        f"the level landlock: {for_landlock()} Or use Docker (--sandbox docker). For a first look without any "
+        "isolation: --sandbox unsafe-subprocess."
     )
 
 

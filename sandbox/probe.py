@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,34 +19,66 @@ from sandbox.base import SandboxConfig
 from sandbox.embedded.cgroup import Cgroups
 from sandbox.embedded.inside import linux, seccomp
 from sandbox.landlock.inside import rules
+from sandbox.landlock.inside.user import capabilities
 from sandbox.landlock.probe import failure
+from sandbox.remedies import for_control_groups, for_landlock, for_namespaces
 
 _SANDBOX = Path(__file__).resolve().parent
 _SECONDS = 30.0
+_SETTINGS = {
+    "kernel/unprivileged_userns_clone": "0",
+    "kernel/apparmor_restrict_unprivileged_userns": "1",
+    "user/max_user_namespaces": "0",
+}
+"""Settings below /proc/sys, and the value of each that denies user namespaces."""
 _NAMESPACES = """
 import os, sys
+from pathlib import Path
 sys.path.append(sys.argv[1])
-from embedded.inside import linux
-from embedded.inside.launcher import map_ids
-if os.getuid() == 0:
-    os.setgroups([])
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
-    linux.prctl(linux.PR_SET_DUMPABLE, 1)
-user, group = os.getuid(), os.getgid()
-linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET
-              | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS)
-map_ids(1000, 1000, user, group)
-child = os.fork()
-if child == 0:
-    try:
-        linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=4k")
-        linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV, "subset=pid,hidepid=2")
-    except OSError as error:
-        print(error, file=sys.stderr, flush=True)
+from embedded.inside import launcher, linux
+flags = linux.MS_NOSUID | linux.MS_NODEV
+every = (linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET
+         | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS)
+
+def in_child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            os.write(2, f"{where}{error.strerror}".encode())
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(pid, 0)[1]:
         os._exit(1)
-    os._exit(0)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+def launch():
+    top = sys.argv[2]
+    launcher._enter_namespaces()
+    linux.mount("tmpfs", top, "tmpfs", flags, "mode=755,size=64k")
+    for name in ("proc", "tmp"):
+        Path(top, name).mkdir()
+    linux.mount("/proc", f"{top}/proc", None, linux.MS_BIND | linux.MS_REC)
+    linux.pivot_into(top)
+    in_child(open_session)
+
+def open_session():
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        linux.prctl(linux.PR_SET_DUMPABLE, 1)
+    user, group = os.getuid(), os.getgid()
+    linux.unshare(every)
+    launcher.map_ids(1000, 1000, user, group)
+    in_child(mount)
+
+def mount():
+    linux.mount("tmpfs", "/tmp", "tmpfs", flags, "size=4k")
+    linux.mount("proc", "/proc", "proc", flags, "subset=pid,hidepid=2")
+
+in_child(launch)
 """
 _SECCOMP = """
 import os, sys
@@ -115,19 +148,17 @@ def _namespaces() -> Check:
     failure = _child(_NAMESPACES)
     if failure is None:
         return Check(name, True, "user, mount, pid, net, ipc and uts namespaces, with an own /proc", "", True)
-    settings = []
-    for path in ("kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns"):
+    return Check(name, False, "; ".join([failure, *_denials()]), for_namespaces(), True)
+
+
+def _denials() -> list[str]:
+    """Settings of this machine that deny user namespaces, as far as they can be read."""
+    found = ["root here lacks CAP_SYS_ADMIN"] if os.getuid() == 0 and not capabilities() >> 21 & 1 else []
+    for name, denying in _SETTINGS.items():
         with suppress(OSError):
-            settings.append(f"{path.replace('/', '.')}={Path('/proc/sys', path).read_text().strip()}")
-    with suppress(OSError):
-        settings.append(f"user.max_user_namespaces={Path('/proc/sys/user/max_user_namespaces').read_text().strip()}")
-    remedy = (
-        "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), "
-        "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile (Ubuntu 23.10 and later), "
-        "user.max_user_namespaces above 0. In a container, start it with "
-        "--security-opt seccomp=unconfined --security-opt systempaths=unconfined."
-    )
-    return Check(name, False, "; ".join([failure, *settings]), remedy, True)
+            if (value := Path("/proc/sys", name).read_text().strip()) == denying:
+                found.append(f"{name.replace('/', '.')}={value}")
+    return found
 
 
 def _seccomp() -> Check:
@@ -175,11 +206,7 @@ def _cgroup_kind() -> str:
 def _cgroups(kind: str) -> Check:
     if kind != "none":
         return Check("control groups", True, f"version {kind[1]}, a group for each session", "")
-    remedy = (
-        "Start the server as root, or under systemd with delegation "
-        "(systemd-run --user --scope -p Delegate=yes med-copilot serve)."
-    )
-    return Check("control groups", False, "none can be made", remedy)
+    return Check("control groups", False, "none can be made", for_control_groups())
 
 
 def _containment(kind: str) -> Check:
@@ -193,8 +220,7 @@ def _containment(kind: str) -> Check:
 def _landlock() -> Check:
     if (missing := failure()) is None:
         return Check("Landlock", True, f"version {rules.version()}; the level landlock can start", "")
-    text = "Only the level landlock needs it: Linux 6.2 or later, with lsm=landlock,... in the kernel's parameters."
-    return Check("Landlock", False, missing, text)
+    return Check("Landlock", False, missing, f"Only the level landlock needs it. {for_landlock()}")
 
 
 def _docker() -> Check:
@@ -223,7 +249,8 @@ def _packages() -> Check:
 
 def _child(script: str) -> str | None:
     """Run `script` in an interpreter of its own; None when it succeeds, else why it did not."""
-    command = [str(Path(sys.executable).resolve()), "-I", "-S", "-B", "-c", script, str(_SANDBOX)]
+    python = str(Path(sys.executable).resolve())
+    command = [python, "-I", "-S", "-B", "-c", script, str(_SANDBOX), tempfile.gettempdir()]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, cwd="/", check=False)
     except subprocess.TimeoutExpired:

@@ -29,6 +29,7 @@ from sandbox.landlock import plan
 from sandbox.landlock.places import ROOT_VARIABLE, Places
 from sandbox.landlock.shown import shown
 from sandbox.landlock.watch import watch
+from sandbox.services import refuse_services
 from sandbox.session import ChannelSession, Ended
 from sandbox.wire import Decoder, WireError, pack
 
@@ -57,7 +58,7 @@ for limit, value in options["limits"]:
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 os.environ["SESSION_ROOT"] = options["root"]
-places.use(options["root"], options["source"])
+places.use(options["root"], options["source"], options["wheels"])
 run(fd, options)
 """
 _OPEN_SECONDS, _KILL_ROUNDS = 30.0, 500
@@ -205,6 +206,7 @@ class UnsafeSandbox:
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
         self._sources = {name: os.path.realpath(path) for name, path in config.sources.items()}
+        self._wheels = None if config.wheelhouse is None else os.path.realpath(config.wheelhouse)
         self._root: Path | None = None
         self._sessions: set[UnsafeSession] = set()
         self._watcher: asyncio.Task[None] | None = None
@@ -222,13 +224,14 @@ class UnsafeSandbox:
             raise KeyError(spec.source)
         if self._root is None:
             raise SandboxFailure("The sandbox is closed.")
+        refuse_services(self.name, spec)
         for session in [session for session in self._sessions if session.closed]:
             await session.close()
             self._sessions.discard(session)
         source = None if spec.source is None else self._sources[spec.source]
         root = self._root / uuid4().hex
-        places = Places(str(root), source)
-        _make_folders(root, source, self._config.wheelhouse)
+        places = Places(str(root), source, self._wheels)
+        _make_folders(root, source, self._wheels)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
@@ -270,6 +273,7 @@ class UnsafeSandbox:
             "output": limits.output,
             "root": places.root,
             "source": source,
+            "wheels": self._wheels,
             "work": f"{places.root}/work",
             "data": source or f"{places.root}/data",
             "preload": list(self._config.preload),
@@ -282,7 +286,7 @@ class UnsafeSandbox:
         }
 
 
-def _make_folders(root: Path, source: str | None, wheelhouse: Path | None) -> None:
+def _make_folders(root: Path, source: str | None, wheels: str | None) -> None:
     root.mkdir(mode=0o700)
     for name in ("work", "tmp"):
         (root / name).mkdir()
@@ -290,8 +294,8 @@ def _make_folders(root: Path, source: str | None, wheelhouse: Path | None) -> No
         (root / "data").mkdir()
     else:
         (root / "data").symlink_to(source)
-    if wheelhouse is not None:
-        (root / "wheels").symlink_to(os.path.realpath(wheelhouse))
+    if wheels is not None:
+        (root / "wheels").symlink_to(wheels)
 
 
 def _popen(descriptor: int, options: dict[str, Any], root: Path) -> subprocess.Popen[bytes]:

@@ -4,9 +4,9 @@ Covers: no network, a read-only root, an ordinary user without capabilities or n
 of system calls and the embedded backend's on top, limits on memory (without swap), processes, processors, disk and
 time, no log on the engine's machine, and containers that end with their server and are reaped where they did not.
 
-Does not cover: holes of the kernel itself, unless the engine's runtime is gVisor's `runsc`; what /proc says about the
-machine (its memory, its load, the paths of the mounts); timing channels; an engine that is itself hostile. Whoever can
-reach an engine is root on its machine: this process can, its sessions cannot.
+Does not cover: holes of the kernel itself, unless the engine's runtime is gVisor's `runsc`; the paths of the mounts;
+timing channels; an engine that is itself hostile. Whoever can reach an engine is root on its machine: this process
+can, its sessions cannot.
 
 `/tmp` and `/dev/shm` have a half and a quarter of the disk limit on top of `/work`; the memory limit counts all three.
 """
@@ -101,12 +101,13 @@ class DockerSandbox:
         if self._closed or self._engine is None:
             raise SandboxFailure("The sandbox is closed.")
         self._channels = {channel for channel in self._channels if not channel.ended}
-        kind = Kind.of(spec.source, spec.limits)
+        kind = Kind.of(spec.source, spec.limits, spec.ports)
         channel = await self._take(kind) or await self._make(kind)
         database = None if spec.database is None else posixpath.join(DATA_FOLDER, spec.database)
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
-                await channel.begin({"database": database, "seed": spec.seed, "output": spec.limits.output})
+                options = {"database": database, "seed": spec.seed, "output": spec.limits.output}
+                await channel.begin(options, spec.services)
         except BaseException as error:
             self._spawn(self._discard(channel))
             if isinstance(error, Ended | TimeoutError):
@@ -169,6 +170,8 @@ class DockerSandbox:
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 await channel.warm(container.payload(kind, self._config))
+                if kind.ports:
+                    await channel.offer(container.command(self._options), container.relay(kind))
         except BaseException as error:
             await asyncio.shield(self._discard(channel))
             if isinstance(error, Ended | TimeoutError):

@@ -1,7 +1,8 @@
 """The first code of a container, given to its Python with `-c`: takes the rest of the code from standard input.
 
 Nothing of ours need be in the image or on the engine's machine, and the code is always that of the server. The first
-frame is `{"files": {path: source}, "start": module, "options": {...}}`; `start` has a `main(options)`.
+frame is `{"files": {path: source}, "start": module, "options": {...}}`; `start` has a `main(options)`. All that it
+needs is imported before that runs; from then on nothing of ours can be imported, nor its text be read.
 """
 
 import importlib
@@ -10,7 +11,7 @@ import os
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 _ROOT = "/run/sandbox"
@@ -39,6 +40,18 @@ class Shipped:
         exec(compile(self._files[origin.removeprefix(f"{_ROOT}/")], origin, "exec"), module.__dict__)
 
 
+def load(files: dict[str, str], start: str) -> FunctionType:
+    """`main` of the module `start`. Empties `files`."""
+    shipped = Shipped(files)
+    sys.meta_path.append(shipped)
+    main: FunctionType = importlib.import_module(start).main
+    sys.meta_path.remove(shipped)
+    for name in [name for name, module in sys.modules.items() if getattr(module, "__loader__", None) is shipped]:
+        del sys.modules[name]
+    files.clear()
+    return main
+
+
 def read(size: int) -> bytes:
     data = b""
     while len(data) < size:
@@ -52,5 +65,4 @@ def read(size: int) -> bytes:
 if __name__ == "__main__":
     sys.path[:] = [path for path in sys.path if path]
     message = json.loads(read(int.from_bytes(read(4), "big")))
-    sys.meta_path.append(Shipped(message["files"]))
-    importlib.import_module(message["start"]).main(message["options"])
+    load(message.pop("files"), message["start"])(message.pop("options"))

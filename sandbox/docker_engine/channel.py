@@ -6,42 +6,19 @@ import secrets
 import socket
 import time
 from binascii import Error as Base64Error
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from sandbox.base import Service
 from sandbox.docker_engine.engine import Engine
+from sandbox.docker_engine.services import Services
+from sandbox.docker_engine.streams import STDERR, Streams
 from sandbox.errors import SandboxFailure, TransferError
 from sandbox.session import Ended
 from sandbox.wire import Decoder, WireError, pack
 
-_STDOUT, _STDERR = 1, 2
 _RECEIVE, _FILE_PART, _TAIL = 1 << 18, 8 << 20, 2000
-
-
-class Streams:
-    """Takes the engine's stream apart: each part is 8 bytes (stream, 0, 0, 0, length), then so many of that stream."""
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._stream = self._left = 0
-
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The parts, or pieces of parts, in `data`. Raises WireError for a stream that does not exist."""
-        pieces = []
-        while data:
-            if not self._left:
-                missing = 8 - len(self._head)
-                self._head, data = self._head + data[:missing], data[missing:]
-                if len(self._head) < 8:
-                    break
-                if self._head[0] not in (_STDOUT, _STDERR) or self._head[1:4] != b"\0\0\0":
-                    raise WireError("the engine's stream is out of step")
-                self._stream, self._left = self._head[0], int.from_bytes(self._head[4:], "big")
-                self._head = b""
-                continue
-            piece, data = data[: self._left], data[self._left :]
-            self._left -= len(piece)
-            pieces.append((self._stream, piece))
-        return pieces
 
 
 class DockerChannel:
@@ -55,6 +32,7 @@ class DockerChannel:
         self._errors = b""
         self._finished = False
         self._ending: asyncio.Task[None] | None = None
+        self._services: Services | None = None
         self.born = time.monotonic()
         self.out_of_memory = False
         self.engine_lives = True
@@ -86,8 +64,22 @@ class DockerChannel:
         await self._send(pack(payload))
         await self._until("warm", True)
 
-    async def begin(self, options: dict[str, Any]) -> None:
-        """Make it the session of one episode. Raises Ended."""
+    async def offer(self, command: list[str], payload: dict[str, Any]) -> None:
+        """Start the relay of its services, before any of the agent's code runs. Raises SandboxFailure."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self._engine.execute, self._container, command))
+        try:
+            stream = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with suppress(Exception):
+                (await starting).close()
+            raise
+        self._services = Services(stream)
+        await self._services.start(payload)
+
+    async def begin(self, options: dict[str, Any], services: Sequence[Service] = ()) -> None:
+        """Make it the session of one episode, with a service for each port. Raises Ended."""
+        if self._services is not None:
+            self._services.serve([service.socket for service in services])
         await self._send(pack({"op": "begin", "options": options}))
         await self._until("ready", True)
 
@@ -138,6 +130,8 @@ class DockerChannel:
         except SandboxFailure:
             # The container ends by itself when its connection does, and the reaper finds it.
             self.engine_lives = False
+        if self._services is not None:
+            await self._services.close()
         self._connection.close()
 
     async def _send(self, frame: bytes) -> None:
@@ -159,7 +153,7 @@ class DockerChannel:
                 raise Ended
             try:
                 for stream, piece in self._streams.feed(data):
-                    if stream == _STDERR:
+                    if stream == STDERR:
                         self._errors = (self._errors + piece)[-_TAIL:]
                         continue
                     for reply in self._decoder.feed(piece):

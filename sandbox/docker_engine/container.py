@@ -6,14 +6,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sandbox.base import DATA_FOLDER, WORK_FOLDER, Limits, SandboxConfig
+from sandbox.base import DATA_FOLDER, MOST_CONNECTIONS, WORK_FOLDER, Limits, SandboxConfig
 from sandbox.docker_engine.engine import OWNER, SANDBOX
+from sandbox.docker_engine.masked import MASKED
 from sandbox.docker_engine.options import DockerOptions
 from sandbox.embedded.plan import ENVIRONMENT
 
 _HERE = Path(__file__).resolve().parent
+_CHANNEL = 700
+"""Descriptor of the interpreter's socket."""
 _START = "sandbox.docker_engine.keeper"
-_OURS = ("errors.py", "wire.py", "interpreter/*.py", "embedded/transfer.py", "embedded/inside/*.py")
+_BEGIN = "sandbox.docker_engine.begin"
+_RELAY = "sandbox.docker_engine.relay"
+_TO_KEEP = ("errors.py", "wire.py", "interpreter/wire.py", "embedded/transfer.py", "docker_engine/keeper.py")
+_OURS = (*_TO_KEEP, "embedded/inside/*.py")
+_OURS_TO_BEGIN = ("interpreter/*.py", "docker_engine/begin.py")
+_OURS_TO_RELAY = ("docker_engine/mux.py", "docker_engine/relay.py", "embedded/inside/*.py")
 # The packages of an image lie where its Python looks for them.
 _ENVIRONMENT = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"}
 
@@ -24,29 +32,43 @@ class Kind:
 
     source: str | None
     limits: Limits
+    ports: tuple[int, ...] = ()
+    """Of its services."""
 
     @classmethod
-    def of(cls, source: str | None, limits: Limits) -> "Kind":
-        return cls(source, dataclasses.replace(limits, call_seconds=0, output=0))
+    def of(cls, source: str | None, limits: Limits, ports: tuple[int, ...] = ()) -> "Kind":
+        return cls(source, dataclasses.replace(limits, call_seconds=0, output=0), ports)
 
 
 def payload(kind: Kind, config: SandboxConfig) -> dict[str, Any]:
     """The first message into a container: our code, and the limits that its own process sets."""
     limits = kind.limits
+    begin = {"preload": list(config.preload), "channel": _CHANNEL}
     options = {
-        "preload": list(config.preload),
+        "begin": {"files": _sources(_OURS_TO_BEGIN), "start": _BEGIN, "options": begin},
         "open_files": limits.open_files,
         "disk": limits.disk,
         "cpu_seconds": limits.cpu_seconds,
     }
-    return {"files": _sources(), "start": _START, "options": options}
+    return {"files": _sources(_OURS), "start": _START, "options": options}
 
 
-def _sources() -> dict[str, str]:
+def relay(kind: Kind) -> dict[str, Any]:
+    """The first message to a process in the container that listens for its services."""
+    options = {"ports": kind.ports, "most": MOST_CONNECTIONS}
+    return {"files": _sources(_OURS_TO_RELAY), "start": _RELAY, "options": options}
+
+
+def command(options: DockerOptions) -> list[str]:
+    """What takes such a message."""
+    return [options.python, "-P", "-B", "-c", (_HERE / "boot.py").read_text()]
+
+
+def _sources(patterns: tuple[str, ...]) -> dict[str, str]:
     root = _HERE.parent
-    paths = [path for pattern in _OURS for path in sorted(root.glob(pattern))] + [_HERE / "keeper.py"]
+    paths = [path for pattern in patterns for path in sorted(root.glob(pattern))]
     files = {f"sandbox/{path.relative_to(root).as_posix()}": path.read_text() for path in paths}
-    packages = {str(Path(file).parent / "__init__.py") for file in files}
+    packages = {f"{folder}/__init__.py" for file in files for folder in list(Path(file).parents)[:-1]}
     return {**dict.fromkeys(sorted(packages), ""), **files}
 
 
@@ -73,6 +95,7 @@ def request(kind: Kind, image: str, config: SandboxConfig, options: DockerOption
         # When the machine itself runs out of memory, sessions go first.
         "OomScoreAdj": 500,
         "LogConfig": {"Type": "none", "Config": {}},
+        "MaskedPaths": list(MASKED),
         "Tmpfs": _folders(limits, user, kind.source is None) | dict.fromkeys(options.covers, "ro,size=4k"),
         "Mounts": binds,
         "RestartPolicy": {"Name": "no"},
@@ -80,14 +103,15 @@ def request(kind: Kind, image: str, config: SandboxConfig, options: DockerOption
     }
     return {
         "Image": image,
-        "Entrypoint": [options.python, "-P", "-B", "-c", (_HERE / "boot.py").read_text()],
+        "Entrypoint": command(options),
         "Cmd": [],
         "User": user,
         "WorkingDir": "/",
         "Hostname": "sandbox",
         "Env": [f"{name}={value}" for name, value in (_ENVIRONMENT | options.environment).items()],
         "Labels": {SANDBOX: "1", OWNER: owner},
-        "NetworkDisabled": True,
+        # Without services there is not even a name for the loopback; the engine writes /etc/hosts for a network only.
+        "NetworkDisabled": not kind.ports,
         "Tty": False,
         "OpenStdin": True,
         "StdinOnce": True,

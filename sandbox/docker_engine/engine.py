@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -75,6 +75,12 @@ class Engine:
             self.remove(container, False)
             raise
         return container, connection
+
+    def execute(self, container: str, command: Sequence[str]) -> socket.socket:
+        """Start a process in a running container, attached to its standard streams. Raises SandboxFailure."""
+        with _failures():
+            process = self._api.exec_create(container, command, stdin=True)["Id"]
+            return _take_over(self._api.exec_start(process, socket=True))
 
     def remove(self, container: str, ended: bool) -> bool:
         """Kill and remove; says whether the kernel ended it for its memory, if it has `ended` by itself.

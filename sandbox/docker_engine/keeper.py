@@ -2,16 +2,14 @@
 
 Requests come on standard input and replies leave on standard output, as frames of `sandbox.wire`, one reply for each
 request. Standard input ends when the server does, or when it gives the session up: then this process ends, and the
-kernel ends every other one in the container. Its memory and descriptors cannot be read by the agent's processes.
+kernel ends every other one in the container. Its memory and descriptors cannot be read by the agent's processes, which
+descend from a Python that is started anew: they share neither its memory nor its layout.
 
 Between calls the agent's processes are stopped, unless background work was asked for.
 """
 
 import base64
-import importlib
-import json
 import os
-import random
 import resource
 import select
 import signal
@@ -24,16 +22,15 @@ from typing import Any, NoReturn
 from sandbox.embedded import transfer
 from sandbox.embedded.inside import linux, seccomp
 from sandbox.errors import TransferError
-from sandbox.interpreter.main import run
 from sandbox.wire import MAX_FRAME, Decoder, WireError, pack
 
 _CHUNK = 8 << 20  # of a file in one frame; in base64 it stays below the largest
-_CHANNEL = 700
 _EARLIER_VICTIM = "1000"
 
 
 def main(options: dict[str, Any]) -> NoReturn:
-    """Never returns. `options`: "preload" (modules) and the limits "open_files", "disk", "cpu_seconds"."""
+    """Never returns. `options`: "begin", the first message to the interpreter's process (see
+    `sandbox.docker_engine.boot`), and the limits "open_files", "disk", "cpu_seconds"."""
     machine = os.uname().machine
     program = seccomp.build(machine) if seccomp.supported() else None
     ours, theirs = socket.socketpair()
@@ -41,6 +38,7 @@ def main(options: dict[str, Any]) -> NoReturn:
         ours.close()
         _interpreter(theirs, options, program)
     theirs.close()
+    begin = pack(options.pop("begin"))
     # Zombies are then reaped by the kernel, those of orphans too.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # The kernel keeps from process 1 the signals of its own container for which it has no handler; Python made one.
@@ -50,7 +48,7 @@ def main(options: dict[str, Any]) -> NoReturn:
         seccomp.install(program)
     keeper = _Keeper(ours.detach())
     try:
-        keeper.serve()
+        keeper.serve(begin)
     finally:
         os._exit(1)
 
@@ -59,11 +57,10 @@ def _interpreter(connection: socket.socket, options: dict[str, Any], program: by
     os.setsid()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_EARLIER_VICTIM)
-    null = os.open("/dev/null", os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    channel = os.dup2(connection.detach(), _CHANNEL, inheritable=False)
-    os.closerange(3, channel)
+    channel = connection.detach()
+    os.dup2(channel, 0)
+    os.dup2(channel, options["begin"]["options"]["channel"])
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for limit, value in (
         (resource.RLIMIT_NOFILE, options["open_files"]),
         (resource.RLIMIT_FSIZE, options["disk"]),
@@ -81,16 +78,10 @@ def _interpreter(connection: socket.socket, options: dict[str, Any], program: by
     if program is not None:
         seccomp.install(program)
     os.umask(0o022)
-    sys.argv[:] = [""]
-    for name in options["preload"]:
-        with suppress(ImportError):
-            importlib.import_module(name)
-    with suppress(OSError):
-        _send(channel, pack({"id": -1, "warm": True}))
-        begin = json.loads(_frame(channel)[4:])["options"]
-        random.seed(begin["seed"])
-        run(channel, begin)
-    os._exit(0)
+    try:
+        os.execv(sys.executable, sys.orig_argv)
+    finally:
+        os._exit(1)
 
 
 class _Keeper:
@@ -101,7 +92,8 @@ class _Keeper:
         self._outgoing = b""
         self._work = os.open("/work", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def serve(self) -> NoReturn:
+    def serve(self, begin: bytes) -> NoReturn:
+        _send(self._interpreter, begin)
         self._relay(-1)
         decoder = Decoder()
         while True:

@@ -26,16 +26,14 @@ from sandbox.embedded.handle import EmbeddedSession
 from sandbox.embedded.plan import make_plan
 from sandbox.embedded.watch import watch
 from sandbox.errors import SandboxFailure, SandboxUnavailable
+from sandbox.remedies import for_namespaces
 
 _LAUNCHER = "import sys; sys.path.insert(0, sys.argv[1]); from inside.launcher import main; main()"
 _START_SECONDS, _OPEN_SECONDS = 60.0, 30.0
 _SPECS = 16
 """Kinds of sessions that are kept warm."""
 _REMEDIES = (
-    "The embedded sandbox cannot start here: {cause}. Remedies: allow user namespaces "
-    "(sysctl kernel.unprivileged_userns_clone=1; on Ubuntu 23.10 and later also "
-    "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile), or run on a host that has them. "
-    "`med-copilot doctor` shows what holds here."
+    "The embedded sandbox cannot start here: {cause}. Remedies: {remedy} `med-copilot doctor` shows what holds here."
 )
 
 
@@ -63,7 +61,7 @@ class EmbeddedSandbox:
 
     async def start(self) -> None:
         if sys.platform != "linux":
-            raise SandboxUnavailable(_REMEDIES.format(cause="this is not Linux"))
+            raise SandboxUnavailable(_REMEDIES.format(cause="this is not Linux", remedy="Run the server on Linux."))
         await self._start_zygote()
         if self._cgroups.kind == "none":
             self._spawn(watch(self._sessions))
@@ -73,16 +71,18 @@ class EmbeddedSandbox:
             raise KeyError(spec.source)
         if self._closed:
             raise SandboxFailure("The sandbox is closed.")
-        waiting = self._pool.setdefault(spec, []) if self._config.pool else []
+        warm = spec.warm
+        waiting = self._pool.setdefault(warm, []) if self._config.pool else []
         session = None
         while waiting and session is None:
             session = waiting.pop()
             if session.closed:
                 await session.close()
                 session = None
-        session = session or await self._open(spec)
+        session = session or await self._open(warm)
+        session.serve(spec.services)
         if self._config.pool:
-            self._spawn(self._refill(spec))
+            self._spawn(self._refill(warm))
         return session
 
     async def close(self) -> None:
@@ -134,6 +134,7 @@ class EmbeddedSandbox:
             "open_files": limits.open_files,
             "cpu_seconds": limits.cpu_seconds,
             "seed": spec.seed,
+            "ports": spec.ports,
             "memory_files": group is not None,
             "options": json.dumps({"database": database, "seed": spec.seed, "output": limits.output}),
         }
@@ -142,7 +143,7 @@ class EmbeddedSandbox:
             async with asyncio.timeout(_OPEN_SECONDS):
                 with theirs:
                     await self._ask_zygote(json.dumps(request).encode(), [theirs.fileno(), *entries])
-                channel = await self._receive_channel(ours, group)
+                channel = await self._receive_channel(ours, group, len(spec.ports))
                 try:
                     await channel.ready()
                 except BaseException:
@@ -173,12 +174,13 @@ class EmbeddedSandbox:
                 await asyncio.sleep(0.005)
         raise OSError("the zygote has ended")
 
-    async def _receive_channel(self, ours: socket.socket, group: Group | None) -> Channel:
+    async def _receive_channel(self, ours: socket.socket, group: Group | None, ports: int) -> Channel:
         await control.readable(ours)
-        message, descriptors, _, _ = socket.recv_fds(ours, 4096, 2)
-        if len(descriptors) != 2:
+        message, descriptors, _, _ = socket.recv_fds(ours, 4096, 2 + ports)
+        if len(descriptors) != 2 + ports:
             raise OSError(message.decode(errors="replace") or "the zygote has ended")
-        return Channel(ours, descriptors[0], descriptors[1], group)
+        pidfd, work, *listeners = descriptors
+        return Channel(ours, pidfd, work, group, [socket.socket(fileno=one) for one in listeners])
 
     async def _start_zygote(self) -> None:
         async with self._starting:
@@ -215,7 +217,7 @@ class EmbeddedSandbox:
                     self._process.kill()
                     await asyncio.to_thread(self._process.wait)
                     await asyncio.to_thread(self._cgroups.close)
-                    raise SandboxUnavailable(_REMEDIES.format(cause=message["error"]))
+                    raise SandboxUnavailable(_REMEDIES.format(cause=message["error"], remedy=for_namespaces()))
                 self._control = ours
             finally:
                 with suppress(OSError):

@@ -21,7 +21,7 @@ class Cgroups:
     def start(self) -> None:
         """Make a group of this server's own and clear what dead servers left. Falls back to "none" where that fails."""
         self.close()
-        self.run = f"{_PREFIX}-{os.getpid()}-{uuid4().hex[:8]}"
+        self.run = f"{_PREFIX}-{os.getpid()}-{_namespace()}-{uuid4().hex[:8]}"
         for root in self._roots:
             sweep(root)
         try:
@@ -145,11 +145,16 @@ def _find() -> tuple[str, list[Path]]:
 
 
 def sweep(root: Path) -> None:
-    """Remove the groups of servers that are gone."""
-    for folder in root.glob(f"{_PREFIX}-*-*"):
+    """Remove the groups of servers that are gone, as far as that can be told: in another namespace, numbers differ."""
+    for folder in root.glob(f"{_PREFIX}-*-{_namespace()}-*"):
         pid = folder.name.split("-")[2]
         if not Path("/proc", pid).exists():
             _clear(folder)
+
+
+def _namespace() -> int:
+    """The namespace of process numbers that this process is in."""
+    return Path("/proc/self/ns/pid").stat().st_ino
 
 
 def _clear(folder: Path) -> bool:

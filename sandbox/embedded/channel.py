@@ -5,11 +5,13 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sandbox.embedded.cgroup import Group
+from sandbox.services import Relay
 from sandbox.session import Ended as Ended
 from sandbox.wire import Decoder, WireError, pack
 
@@ -18,10 +20,18 @@ _KILL_SECONDS = 10.0
 
 
 class Channel:
-    """Owns a session's socket, the pidfd of its process 1, the descriptor of its /work and its control group."""
+    """Owns a session's socket and services, the pidfd of its process 1, a descriptor of its /work and its group."""
 
-    def __init__(self, connection: socket.socket, pidfd: int, work: int, group: Group | None) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        pidfd: int,
+        work: int,
+        group: Group | None,
+        listeners: Sequence[socket.socket] = (),
+    ) -> None:
         self._connection, self._pidfd, self.work, self._group = connection, pidfd, work, group
+        self.relay = Relay(listeners)
         self._decoder, self._ready, self._background = Decoder(), False, False
         self._loop = asyncio.get_running_loop()
         self._gone = asyncio.Event()
@@ -94,6 +104,7 @@ class Channel:
         if not self.gone:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), _KILL_SECONDS)
+        await self.relay.close()
         if self._pidfd < 0:
             return
         if self._group is not None:

@@ -1,7 +1,9 @@
 """A session of the embedded backend (`sandbox.base.Session`): what is shared, its files, and what the watcher needs."""
 
 import asyncio
+from collections.abc import Sequence
 
+from sandbox.base import Service
 from sandbox.embedded import transfer
 from sandbox.embedded.channel import Channel
 from sandbox.session import ChannelSession
@@ -21,6 +23,10 @@ class EmbeddedSession(ChannelSession[Channel]):
     async def write_file(self, path: str, content: bytes) -> None:
         self._check_open()
         await asyncio.to_thread(transfer.write, self._channel.work, path, content)
+
+    def serve(self, services: Sequence[Service]) -> None:
+        """From now on the session reaches these services, one for each port that it was opened with."""
+        self._channel.relay.serve([service.socket for service in services])
 
     def kill(self, why: str) -> None:
         """End the tree at once, for the watcher; the call in flight then ends."""

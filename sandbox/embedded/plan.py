@@ -61,11 +61,11 @@ def make_plan(config: SandboxConfig, root: Path, sources: dict[str, int]) -> dic
     links += [("/usr/local/bin/python3", str(python)), ("/usr/local/bin/python", str(python))]
     if str(prefix).startswith("/usr/local"):
         links = [link for link in links if not link[0].startswith("/usr/local")]
-    late = [(str(path), f"{PACKAGES}/{path.name}") for path in package_paths(config.packages)]
+    late = [(str(path), f"{PACKAGES}/{path.name}") for path in session_packages(config)]
     late += [(str(_HERE / "inside"), f"{OURS}/inside"), (str(_HERE.parent / "interpreter"), f"{OURS}/interpreter")]
     late += [(str(config.sources[name]), f"/run/sources/{number}") for name, number in sources.items()]
     if config.wheelhouse is not None:
-        late.append((str(config.wheelhouse), "/wheels"))
+        late.append((str(config.wheelhouse.resolve()), "/wheels"))
     return {
         "root": str(root),
         "python": str(python),
@@ -84,6 +84,11 @@ def _ours(prefix: Path) -> set[str]:
     """Where this project and its environment lie: not to be seen, should a bound folder hold them."""
     folders = {Path(sys.prefix).resolve(), _HERE.parents[1]}
     return {str(folder) for folder in folders if not prefix.is_relative_to(folder)}
+
+
+def session_packages(config: SandboxConfig) -> list[Path]:
+    """The paths of what sessions can import: the declared packages, and pip."""
+    return package_paths((*config.packages, "pip"))
 
 
 def package_paths(modules: Iterable[str]) -> list[Path]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from .capture import Capture, move_high
+from .installs import prepare
 from .outcome import Outcome, Setting, plain_error
 from .python_code import PythonCode
 from .shell import ShellCode
@@ -34,12 +35,13 @@ def run(fd: int, options: dict[str, Any]) -> NoReturn:
     database = options.get("database")
     work = options.get("work") or "/work"
     data = options.get("data") or (os.path.dirname(database) if database else "/data")  # noqa: PTH120
-    setting = Setting(work, data, database, int(options.get("output") or 20_000))
+    packages = prepare(work)
+    setting = Setting(work, data, database, int(options.get("output") or 20_000), (work, *packages))
     fd = move_high(fd)
     os.set_blocking(fd, True)
     os.register_at_fork(after_in_child=lambda: os.close(fd))  # the protocol is not the children's
     os.chdir(work)
-    sys.path.insert(0, work)
+    sys.path[:0] = setting.changing
     sys.argv = [""]
     os.environ.setdefault("MPLBACKEND", "Agg")
     seed = int(options.get("seed") or 0)

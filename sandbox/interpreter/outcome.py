@@ -16,12 +16,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the session's things are, and how many characters one text may have."""
+    """Where the session's things are, and how many characters one text may have.
+
+    `changing`: the folders of the search path for modules that the agent can write to.
+    """
 
     work: str
     data: str
     database: str | None
     output: int
+    changing: tuple[str, ...]
 
 
 def plain_error(kind: str, message: str, **more: Any) -> dict[str, Any]:

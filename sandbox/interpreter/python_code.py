@@ -12,6 +12,8 @@ from .guard import Guard
 from .outcome import Outcome, Setting
 from .text import clip, lines_of
 
+_FINDERS = sys.path_importer_cache
+
 
 class PythonCode:
     """The session's `__main__` module and what runs in it."""
@@ -32,6 +34,9 @@ class PythonCode:
         text: str | None = None
         caught: BaseException | None = None
         self._set_pandas()
+        for folder in self._setting.changing:
+            # A module that another call wrote is found, however soon after one that looked for it in vain.
+            _FINDERS.pop(folder, None)
         # A warning of an earlier call must not silence the same line number of this one.
         self.namespace.pop("__warningregistry__", None)
         linecache.cache[name] = (len(code), None, [f"{line}\n" for line in lines_of(code)], name)

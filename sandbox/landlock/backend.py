@@ -10,8 +10,9 @@ watched.
 Does not cover, and so serves no restricted data unless the operator says so: which processes run here and which files
 exist (`stat` tells their sizes and times); a private /proc (there is none but the interpreter's own); quick
 overshoots of watched limits; holes of the kernel and timing. Where Linux is older than 6.12 and the server is not
-root, a session cannot signal any process, its own included; where the server is not root, `chmod` and changes of file
-times do nothing. See `sandbox.landlock.places` for how `/data` and `/work` come about.
+root, a session cannot signal any process, its own included; where the server is not root, `chmod` (but Python's, where
+it makes a file a program) and changes of file times do nothing. See `sandbox.landlock.places` for how `/data` and
+`/work` come about.
 """
 
 import asyncio
@@ -37,6 +38,8 @@ from sandbox.landlock.inside.confine import remove
 from sandbox.landlock.places import Places
 from sandbox.landlock.session import LandlockChannel, LandlockSession
 from sandbox.landlock.watch import watch
+from sandbox.remedies import for_landlock
+from sandbox.services import refuse_services
 from sandbox.session import Ended
 
 _ZYGOTE = "import sys; sys.path.insert(0, sys.argv[2]); from sandbox.landlock.inside.zygote import main; main()"
@@ -44,9 +47,8 @@ _START_SECONDS, _OPEN_SECONDS = 60.0, 30.0
 _SPECS = 16
 """Kinds of sessions that are kept warm."""
 _REMEDIES = (
-    "The sandbox cannot start at the level landlock: {cause}. Remedies: run on Linux 6.2 or later with Landlock "
-    "(kernel parameter lsm=landlock,...; in a container, a seccomp profile that allows it), allow user namespaces for "
-    "the level embedded, or use Docker. `med-copilot doctor` shows what holds here."
+    "The sandbox cannot start at the level landlock: {cause}. Remedies: {remedy} Or allow user namespaces for the "
+    "level embedded, or use Docker. `med-copilot doctor` shows what holds here."
 )
 
 
@@ -58,6 +60,7 @@ class LandlockSandbox:
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
         self._sources = {name: os.path.realpath(path) for name, path in config.sources.items()}
+        self._wheels = None if config.wheelhouse is None else os.path.realpath(config.wheelhouse)
         self._cgroups = Cgroups()
         self._users = plan.Users([])
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,7 +80,7 @@ class LandlockSandbox:
     async def start(self) -> None:
         cause = await asyncio.to_thread(missing)
         if cause is not None:
-            raise SandboxUnavailable(_REMEDIES.format(cause=cause))
+            raise SandboxUnavailable(_REMEDIES.format(cause=cause, remedy=for_landlock()))
         await self._start_zygote()
         self._spawn(watch(self._sessions, self._cgroups.kind == "none"))
 
@@ -86,6 +89,7 @@ class LandlockSandbox:
             raise KeyError(spec.source)
         if self._closed:
             raise SandboxFailure("The sandbox is closed.")
+        refuse_services(self.name, spec)
         waiting = self._pool.setdefault(spec, []) if self._config.pool else []
         session = None
         while waiting and session is None:
@@ -132,7 +136,7 @@ class LandlockSandbox:
         except OSError as error:
             raise SandboxFailure(f"No control group can be made: {error.strerror}.") from error
         data = None if spec.source is None else self._sources[spec.source]
-        places = Places(f"{self._root}/{uuid4().hex}", data)
+        places = Places(f"{self._root}/{uuid4().hex}", data, self._wheels)
         request = self._request(spec, places, data, group is not None)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -178,7 +182,7 @@ class LandlockSandbox:
         return {
             "root": places.root,
             "data": data,
-            "wheels": None if self._config.wheelhouse is None else os.path.realpath(self._config.wheelhouse),
+            "wheels": self._wheels,
             "user": user,
             "capability": self._users.capability,
             "disk": limits.disk,
@@ -208,6 +212,7 @@ class LandlockSandbox:
             await asyncio.to_thread(self._cgroups.start)
             root = self._root = Path(os.path.realpath(tempfile.mkdtemp(prefix="med-copilot-")))
             readable = [plan.interpreter(), Path(os.__file__).parent, *map(Path, self._sources.values())]
+            readable += [] if self._wheels is None else [Path(self._wheels)]
             self._users = await asyncio.to_thread(plan.Users, [*readable, root.parent, Path(__file__).parent])
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.setblocking(False)
@@ -228,7 +233,7 @@ class LandlockSandbox:
             self._control = ours
             if "error" in message:
                 await self._end_zygote()
-                raise SandboxUnavailable(_REMEDIES.format(cause=message["error"]))
+                raise SandboxUnavailable(_REMEDIES.format(cause=message["error"], remedy=for_landlock()))
 
     async def _end_zygote(self) -> None:
         """When its socket ends, the zygote ends every session and clears up."""

@@ -44,18 +44,19 @@ _ALTERNATIVES = "|".join(NAMES)
 
 
 class Places:
-    """The root of one session, and the folder behind its `data`. Without a root, nothing is changed."""
+    """The root of one session, and the folders behind its `data` and `wheels`. Without a root, nothing is changed."""
 
-    def __init__(self, root: str | None = None, data: str | None = None) -> None:
-        self.use(root, data)
+    def __init__(self, root: str | None = None, data: str | None = None, wheels: str | None = None) -> None:
+        self.use(root, data, wheels)
 
-    def use(self, root: str | None, data: str | None = None) -> None:
+    def use(self, root: str | None, data: str | None = None, wheels: str | None = None) -> None:
         self.root = root
-        self._data = data
+        behind = [(folder, name) for folder, name in ((data, "/data"), (wheels, "/wheels")) if folder]
+        self._behind = sorted(behind, key=lambda pair: -len(pair[0]))
         self._text: re.Pattern[str] | None = None
         if root is not None:
             # What sessions share lies beside the roots; the runtime may lie anywhere.
-            real = [posixpath.dirname(root), *([data] if data else []), *_runtime()]
+            real = [posixpath.dirname(root), *(folder for folder, _ in behind), *_runtime()]
             self._real = tuple(real)
             spelled = "|".join(re.escape(path) for path in real)
             # Not in the middle of a longer path, not where it is spelled out already, and not awk's /data/ { ... }.
@@ -104,8 +105,8 @@ class Places:
         """A text that the agent reads, with the real paths replaced by those of the contract."""
         if self.root and self.root in text:
             text = re.sub(rf"{re.escape(self.root)}(?=/(?:{_ALTERNATIVES})(?![\w.-]))", "", text)
-        if self._data and self._data in text:
-            text = text.replace(self._data, "/data")
+        for folder, name in self._behind:
+            text = text.replace(folder, name)
         return text
 
     def database(self, name: Any) -> Any:
@@ -136,6 +137,7 @@ def install(places: Places) -> None:
     connect = _translated(sqlite3.connect, places, places.database, 1)
     for module in (sqlite3, sqlite3.dbapi2):
         module.connect = connect  # type: ignore[attr-defined]
+    _put("chmod", os.chmod, held_back_chmod(os.chmod, places))
     _put("getcwd", _getcwd, lambda: places.outward(_getcwd()))
     _put("getcwdb", _getcwdb, lambda: places.outward(_getcwdb()))
     _install_commands(places)
@@ -178,6 +180,24 @@ def _translated(
     return call
 
 
+def held_back_chmod(original: Callable[..., None], places: Places) -> Callable[..., None]:
+    """Where the level lets no mode be changed, a file that is to be a program (one of pip's) is made anew as one."""
+
+    def call(path: Any, mode: int, *more: Any, **named: Any) -> None:
+        original(path, mode, *more, **named)
+        if places.root is None or type(path) is int or more or named or not mode & 0o100:
+            return
+        if os.stat(path).st_mode & 0o100 or not posixpath.isfile(path):  # noqa: PTH116
+            return
+        new = f"{os.fsdecode(path)}.{os.getpid()}"
+        empty = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        with open(path, "rb") as old, open(empty, "wb") as file:  # noqa: PTH123
+            file.write(old.read())
+        os.replace(new, path)  # noqa: PTH105
+
+    return call
+
+
 def _install_commands(places: Places) -> None:
     fork_exec: Any = getattr(subprocess, "_fork_exec", None)
     if fork_exec is not None:
@@ -205,6 +225,13 @@ def _command(original: Callable[..., Any], places: Places) -> Callable[..., Any]
 
 
 def install_from_environment() -> None:
-    """For the Python programs that a session starts."""
-    if root := os.environ.get(ROOT_VARIABLE):
-        install(Places(root))
+    """For the Python programs that a session starts: they know the same paths as its interpreter."""
+    if not (root := os.environ.get(ROOT_VARIABLE)):
+        return
+    behind: list[str | None] = []
+    for name in ("data", "wheels"):
+        try:
+            behind.append(os.readlink(f"{root}/{name}"))  # noqa: PTH115
+        except OSError:
+            behind.append(None)
+    install(Places(root, *behind))

@@ -1,5 +1,6 @@
 """What sessions may read and run, and as which user: the plan that the zygote carries out."""
 
+import mimetypes
 import os
 import shutil
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.base import SandboxConfig
-from sandbox.embedded.plan import ENVIRONMENT, package_paths
+from sandbox.embedded.plan import ENVIRONMENT, session_packages
 from sandbox.landlock.inside import rules
 from sandbox.landlock.inside.user import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, capabilities
 from sandbox.landlock.places import SITECUSTOMIZE
@@ -19,6 +20,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 _SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib64", "/usr/libexec", "/bin", "/lib", "/lib64", "/sbin")
 _READ = (
     "/usr/share/zoneinfo", "/etc/localtime", "/etc/alternatives", "/etc/ld.so.cache", "/etc/nsswitch.conf",
+    "/etc/os-release", "/etc/debian_version", *map(str, mimetypes.knownfiles),
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime",
 )  # fmt: skip
 _DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -42,7 +44,7 @@ def share(config: SandboxConfig, root: Path) -> None:
     """In `root`, folders with links to the declared packages, and to the interpreter as `python` and `python3`."""
     packages = root / "packages"
     packages.mkdir(mode=0o755)
-    for path in package_paths(config.packages):
+    for path in session_packages(config):
         (packages / path.name).symlink_to(path)
     shutil.copyfile(Path(__file__).with_name("places.py"), packages / "session_places.py")
     (packages / "sitecustomize.py").write_text(SITECUSTOMIZE)
@@ -75,7 +77,7 @@ def _rules(config: SandboxConfig, packages: Path, programs: Path) -> list[tuple[
         found += _below(folder, hidden)
     found += [(path, rules.READ) for path in _READ]
     found += [(f"/dev/{name}", rules.DEVICE) for name in _DEVICES]
-    found += [(str(path), rules.RUN) for path in (*package_paths(config.packages), packages, programs, interpreter())]
+    found += [(str(path), rules.RUN) for path in (*session_packages(config), packages, programs, interpreter())]
     return found
 
 

@@ -35,8 +35,8 @@ def failure() -> str | None:
         return f"there is no table of system calls for {machine}"
     version = rules.version()
     if version < rules.LEAST:
-        found = f"version {version}" if version else "none, or not allowed"
-        return f"Landlock of version {rules.LEAST} or later is needed (Linux 6.2), and there is {found}"
+        found = f"version {version} is here" if version else rules.absence()
+        return f"Landlock of version {rules.LEAST} or later is needed (Linux 6.2), and {found}"
     command = [str(Path(sys.executable).resolve()), "-I", "-S", "-B", "-c", _TRY, str(_PROJECT)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, cwd="/", check=False)

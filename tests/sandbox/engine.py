@@ -48,15 +48,23 @@ class NoEngine(Exception):
     """No engine can be had here. The text says why."""
 
 
-@cache
 def engine() -> str:
     """The address of an engine: the one that is named, or one started once for this process. Raises NoEngine."""
+    found = _engine()
+    if isinstance(found, NoEngine):
+        raise found
+    return found
+
+
+@cache
+def _engine() -> str | NoEngine:
+    """Why there is none is found out once, too."""
     if named := os.environ.get(VARIABLE):
         return named
     if sys.platform != "linux" or os.geteuid() != 0:
-        raise NoEngine(f"A private engine needs root on Linux; {VARIABLE} can name one that runs.")
+        return NoEngine(f"A private engine needs root on Linux; {VARIABLE} can name one that runs.")
     if shutil.which("dockerd") is None:
-        raise NoEngine("dockerd is not installed (apt-get install docker.io).")
+        return NoEngine("dockerd is not installed (apt-get install docker.io).")
     reasons = []
     for driver in ("overlay2", "vfs"):
         folder = Path(tempfile.mkdtemp(prefix="med-copilot-engine-"))
@@ -64,7 +72,7 @@ def engine() -> str:
             return _start(folder, driver)
         except NoEngine as error:
             reasons.append(f"{driver}: {error}")
-    raise NoEngine("; ".join(reasons))
+    return NoEngine("; ".join(reasons))
 
 
 def hollow_options(packages: tuple[str, ...] = ("numpy", "pandas"), **more: Any) -> DockerOptions:

@@ -111,7 +111,8 @@ async def test_what_the_session_is(session: DockerSession) -> None:
 
 
 async def test_no_network(session: DockerSession) -> None:
-    assert (await session.execute("import os\nsorted(os.listdir('/sys/class/net'))")).value == "['lo']"
+    code = "[line.split(':')[0].strip() for line in open('/proc/self/net/dev') if ':' in line]"
+    assert (await session.execute(code)).value == "['lo']"
     code = "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=5)"
     assert (await session.execute(code)).status == "error"
     code = "import socket\nsocket.getaddrinfo('example.org', 80)"

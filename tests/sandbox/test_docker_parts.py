@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sandbox.base import Limits, SandboxConfig
 from sandbox.docker_engine import container
-from sandbox.docker_engine.channel import Streams
 from sandbox.docker_engine.engine import OWNER, orphaned
 from sandbox.docker_engine.options import VARIABLE, DockerOptions, options_from_environment, read_options
 from sandbox.docker_engine.owner import own_label, owner_lives
+from sandbox.docker_engine.streams import Streams
 from sandbox.errors import SandboxUnavailable
 from sandbox.wire import WireError
 
@@ -85,11 +85,13 @@ def test_one_container_serves_all_specs_of_its_kind() -> None:
 
 
 def test_what_is_sent_holds_nothing_but_session_code() -> None:
-    files = container.payload(container.Kind.of(None, Limits()), SandboxConfig())["files"]
-    assert {name.split("/")[0] for name in files} == {"sandbox"}
-    assert len(json.dumps(files)) < 1 << 20
-    assert "sandbox/interpreter/main.py" in files
-    assert not [name for name in files if "backend" in name or "plan" in name]
+    payload = container.payload(container.Kind.of(None, Limits()), SandboxConfig())
+    keeper, interpreter = payload["files"], payload["options"]["begin"]["files"]
+    assert {name.split("/")[0] for name in [*keeper, *interpreter]} == {"sandbox"}
+    assert len(json.dumps(payload)) < 1 << 20
+    assert "sandbox/interpreter/main.py" in interpreter
+    assert "sandbox/docker_engine/keeper.py" not in interpreter
+    assert not [name for name in [*keeper, *interpreter] if "backend" in name or "plan" in name]
 
 
 def test_owner_lives() -> None:

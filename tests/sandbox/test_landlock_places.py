@@ -1,8 +1,11 @@
 """Paths of the contract as text, there and back."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from sandbox.landlock.places import Places
+from sandbox.landlock.places import Places, held_back_chmod
 
 ROOT = "/tmp/med-copilot-x/abc"
 PLACES = Places(ROOT, "/srv/data/one")
@@ -59,3 +62,23 @@ def test_without_a_root_nothing_changes() -> None:
     assert Places().inward("/data/x") == "/data/x"
     assert Places().text_inward("ls /data") == "ls /data"
     assert Places().text_outward(ROOT) == ROOT
+
+
+def test_what_lies_behind_is_shown_as_the_contract_names_it() -> None:
+    places = Places(ROOT, "/srv/data", "/srv/data/wheels")
+    assert places.text_outward("ls /srv/data/wheels/a.whl /srv/data/x") == "ls /wheels/a.whl /data/x"
+    assert places.text_inward("ls /wheels") == f"ls {ROOT}/wheels"
+
+
+def test_a_file_becomes_a_program_where_no_mode_can_be_changed(tmp_path: Path) -> None:
+    script = tmp_path / "work" / "script"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\nexit 3\n")
+    script.chmod(0o644)
+    chmod = held_back_chmod(lambda *_: None, Places(str(tmp_path)))
+    chmod(script, 0o644)
+    assert script.stat().st_mode & 0o777 == 0o644
+    chmod(str(script), 0o755)
+    assert script.stat().st_mode & 0o777 == 0o755
+    assert os.waitstatus_to_exitcode(os.system(str(script))) == 3
+    assert [path.name for path in script.parent.iterdir()] == ["script"]

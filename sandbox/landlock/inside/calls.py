@@ -19,8 +19,10 @@ _REFUSED = (
     "socket", "connect", "bind", "listen", "accept", "accept4", "inotify_init", "inotify_init1", "inotify_add_watch",
 )  # fmt: skip
 _SIGNALS = ("kill", "tkill", "tgkill", "pidfd_send_signal")
-_OF_SELF = {"prlimit64": 0, "sched_setaffinity": 0, "sched_setparam": 0, "sched_setattr": 0, "setpriority": 1}
-"""Calls that set something of a process, and which argument names it: 0 is the caller itself."""
+_OF_SELF = {
+    "prlimit64": (0,), "sched_setaffinity": (0,), "sched_setparam": (0,), "sched_setattr": (0,), "setpriority": (0, 1),
+}  # fmt: skip
+"""Calls that set something of processes, and the arguments that must be 0 for that to be the caller alone."""
 _GROUP = ("setsid", "setpgid")
 _MODE, _TIMES = ("chmod", "fchmod", "fchmodat", "fchmodat2"), ("utime", "utimes", "utimensat")
 
@@ -33,6 +35,7 @@ def build(machine: str, *, own_user: bool, signals: bool, times: bool) -> bytes:
     table = numbers(machine)
     refused = [*_REFUSED, *(() if signals else _SIGNALS)]
     ignored = [*(() if own_user else (*_GROUP, *_MODE)), *(() if times else _TIMES)]
+    refuse = _one(_RETURN, _ERRNO | _EPERM)
     program = [
         _one(_LOAD, 4),
         _one(_EQUAL, _ARCH[machine], 1, 0),
@@ -49,14 +52,9 @@ def build(machine: str, *, own_user: bool, signals: bool, times: bool) -> bytes:
         _one(_RETURN, _ALLOW),
         _one(_RETURN, _ERRNO | _EPERM),
     ]
-    for name, argument in _OF_SELF.items():
-        program += [
-            _one(_EQUAL, table[name], 0, 4),
-            _one(_LOAD, 16 + 8 * argument),
-            _one(_EQUAL, 0, 0, 1),
-            _one(_RETURN, _ALLOW),
-            _one(_RETURN, _ERRNO | _EPERM),
-        ]
+    for name, arguments in _OF_SELF.items():
+        checks = [part for one in arguments for part in (_one(_LOAD, 16 + 8 * one), _one(_EQUAL, 0, 1, 0), refuse)]
+        program += [_one(_EQUAL, table[name], 0, len(checks) + 1), *checks, _one(_RETURN, _ALLOW)]
     if not own_user:
         kill = table["kill"]
         program += [_one(_EQUAL, kill, 0, 4), _one(_LOAD, 16), _one(_EQUAL, 0, 0, 1), _one(_RETURN, _ERRNO)]

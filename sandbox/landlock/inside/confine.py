@@ -153,7 +153,7 @@ def _interpret(
     os.close(report)
     os.read(ready, 1)
     os.close(ready)
-    places.use(spec["root"], spec["data"])
+    places.use(spec["root"], spec["data"], spec["wheels"])
     run(keep, json.loads(spec["options"]))
 
 

@@ -1,6 +1,7 @@
 """Landlock by system calls: which files a process and its children may use, no TCP, and signals only to themselves."""
 
 import ctypes
+import errno
 import os
 import stat
 import struct
@@ -35,6 +36,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def version() -> int:
     """Landlock's ABI here, 0 where there is none."""
     return max(0, int(_libc.syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION)))
+
+
+def absence() -> str:
+    """Why `version` is 0."""
+    if _libc.syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION) >= 0:
+        return "it is here"
+    number = ctypes.get_errno()
+    return {
+        errno.ENOSYS: "this kernel has none, or a filter hides it",
+        errno.EOPNOTSUPP: "this kernel was started without it (lsm=)",
+        errno.EPERM: "a filter of system calls refuses it",
+    }.get(number, os.strerror(number))
 
 
 def restrict(rules: Iterable[tuple[int, int]]) -> None:

@@ -1,12 +1,15 @@
 """Attacks on a sandbox. Each test is one attack and asserts a fact that is measured outside the session.
 
 After every attack, a witness session that was open all along must still be served, and the process that serves the
-sessions must be the one that was there before. MED_COPILOT_ATTACKED names the backends, apart by commas.
+sessions must be the one that was there before. MED_COPILOT_ATTACKED names the backends, apart by commas. What a
+backend does not claim to hold is in `claims.NOT_CLAIMED`, and must get through; an attack that cannot be asserted is
+skipped and not counted. The counts are printed at the end.
 """
 
 import asyncio
 import os
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +18,14 @@ import pytest
 
 from sandbox.base import Execution, Limits, Sandbox, SandboxConfig, Session, SessionSpec
 from sandbox.errors import SandboxUnavailable
+from tests.sandbox.attacks import claims
 from tests.sandbox.attacks.world import World
 from tests.sandbox.contract.conftest import make
 
 MIB = 1 << 20
 LIMITS = Limits(call_seconds=20, memory=256 * MIB, disk=16 * MIB, inodes=200, processes=24)
 SPEC = SessionSpec(source="a", limits=LIMITS)
+LINE = "attacks asserted,"
 PRELUDE = r"""
 import ctypes, errno, glob, os, re, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -29,6 +34,11 @@ def call(number, *given):
     ctypes.set_errno(0)
     given = [ctypes.c_long(x) if isinstance(x, int) else x for x in given]
     return libc.syscall(ctypes.c_long(number), *given, *[ctypes.c_long(0)] * (6 - len(given))), ctypes.get_errno()
+def content(path, most=4096):
+    try:  # of a file, or the names in a folder
+        if os.path.isdir(path): return ' '.join(os.listdir(path)).encode()
+        with open(path, "rb") as file: return file.read(most)
+    except (OSError, ValueError): return b""
 def found(data):
     for one in set(re.findall(rb"canary-[a-z]+-[0-9a-f]{16}", data)): print(one.decode())
 def show(path):
@@ -54,7 +64,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module", params=os.environ.get("MED_COPILOT_ATTACKED", "embedded").split(","))
+@pytest.fixture(scope="module", params=os.environ.get("MED_COPILOT_ATTACKED", "embedded,landlock,docker").split(","))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -85,16 +95,72 @@ async def witness(sandbox: Sandbox) -> AsyncIterator[Session]:
     await opened.close()
 
 
+@pytest.fixture(scope="module")
+def levels(backend: str, sandbox: Sandbox) -> list[str]:
+    return claims.levels(backend, sandbox)
+
+
+class Harmed(Exception):
+    """An attack has reached the server, another session or the machine. Never what a level leaves unclaimed."""
+
+
 @pytest.fixture(autouse=True)
-async def unharmed(sandbox: Sandbox, witness: Session, world: World) -> AsyncIterator[None]:
+async def unharmed(
+    request: pytest.FixtureRequest,
+    backend: str,
+    levels: list[str],
+    sandbox: Sandbox,
+    witness: Session,
+    world: World,
+) -> AsyncIterator[None]:
     """What must hold after every attack, whatever it was."""
+    name = attack_name(request.node)
+    request.node.user_properties.append(("attack", (claims.label(backend, levels), name)))
+    for level in levels:
+        if (reason := claims.NOT_CLAIMED.get((name, level))) is not None:
+            request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
     process = getattr(sandbox, "_process", None)
     before = (await witness.execute("calls")).value
     yield
-    assert (await witness.execute("calls += 1\ncalls")).value == str(int(before or "") + 1)
-    assert getattr(sandbox, "_process", None) is process
-    assert process is None or process.poll() is None
-    world.check_unchanged()
+    after = (await witness.execute("calls += 1\ncalls")).value
+    if after != str(int(before or "") + 1):
+        raise Harmed(f"the witness has lost its state: {before}, then {after}")
+    if getattr(sandbox, "_process", None) is not process or process is not None and process.poll() is not None:
+        raise Harmed("the process that serves the sessions has ended")
+    try:
+        world.check_unchanged()
+    except AssertionError as error:
+        raise Harmed(str(error)) from error
+
+
+def attack_name(item: pytest.Item) -> str:
+    """The name of a test without the backend."""
+    function, _, parameters = item.name.partition("[")
+    rest = parameters.rstrip("]").partition("-")[2]
+    return f"{function}[{rest}]" if rest else function
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counts: dict[str, Counter[str]] = {}
+    kinds: dict[str, set[str]] = {}
+    elsewhere: list[str] = []
+    for outcome in ("passed", "xfailed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            properties = dict(getattr(report, "user_properties", ()))
+            if "attack" in properties and report.when == "call":
+                label, name = properties["attack"]
+                counts.setdefault(label, Counter())[outcome] += 1
+                if outcome == "passed":
+                    kinds.setdefault(label, set()).add(name.partition("[")[0])
+            elif report.when == "call":
+                elsewhere += properties.get("attacks elsewhere", [])
+    lines = [
+        f"{LINE} {label}: {count['passed']} held ({len(kinds.get(label, ()))} kinds), {count['failed']} got through, "
+        f"{count['xfailed']} not claimed and got through, {count['skipped']} not asserted"
+        for label, count in counts.items()
+    ]
+    for line in lines + elsewhere:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +198,24 @@ def texts(result: Execution) -> str:
 
 def canaries(result: Execution) -> set[str]:
     return set(re.findall(r"canary-[a-z]+-[0-9a-f]{16}", texts(result)))
+
+
+async def from_outside(session: Session, file: str) -> dict[str, str]:
+    """`status` or `limits` of a process of the session, as the machine tells it. Skips for an engine elsewhere."""
+    mark = a_mark()
+    await session.execute(f"import subprocess\nheld = subprocess.Popen([{mark!r}, '60'], executable='/bin/sleep')")
+    found = marked(mark)
+    if not found:
+        pytest.skip("the session's processes are on another machine")
+    lines = Path(f"/proc/{found[0]}/{file}").read_text().splitlines()
+    await session.execute("held.kill()")
+    if file == "status":
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return {line[:26].strip(): " ".join(line[26:].split()) for line in lines}
+
+
+def a_mark() -> str:
+    return f"attack-{os.urandom(6).hex()}"
 
 
 async def descriptors() -> int:

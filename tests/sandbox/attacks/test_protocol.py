@@ -67,31 +67,27 @@ async def test_a_forged_end_does_not_let_code_run_on(fresh: Session) -> None:
     assert (result.status, result.value) == ("ok", "early"), result
     await asyncio.sleep(0.3)
     first = await fresh.read_file("stamp")
-    await asyncio.sleep(0.5)
-    if first != await fresh.read_file("stamp"):
-        pytest.skip("no control group of version 2 can be written here: sessions are not held still between calls")
-    await fresh.close()
+    await asyncio.sleep(0.3)
+    assert first == await fresh.read_file("stamp")
 
 
 @pytest.mark.parametrize("way", ["thread", "child", "shell"])
 async def test_left_work_stands_still_between_calls(fresh: Session, way: str) -> None:
-    tick = "n = 0\nwhile True:\n    n += 1\n    open('/work/tick', 'w').write(str(n)); time.sleep(0.005)"
+    tick = "while True:\n    open('/work/tick', 'a').write('x'); time.sleep(0.005)"
     body = tick.replace("\n", "\n    ")
     code = {
         "thread": f"import threading, time\ndef run():\n    {body}\nthreading.Thread(target=run, daemon=True).start()",
         "child": f"import os, time\nif os.fork() == 0:\n    {body}",
-        "shell": "import subprocess\nsubprocess.Popen(['bash', '-c', 'while :; do echo $((++n)) > /work/tick; "
+        "shell": "import subprocess\nsubprocess.Popen(['bash', '-c', 'while :; do echo x >> /work/tick; "
         "sleep 0.005; done'])",
     }[way]
     assert (await fresh.execute(code + "\nimport time\ntime.sleep(0.3)")).status == "ok"
     await asyncio.sleep(0.1)
     before = await fresh.read_file("tick")
-    await asyncio.sleep(0.4)
-    if before != await fresh.read_file("tick"):
-        pytest.skip("no control group of version 2 can be written here: sessions are not held still between calls")
+    await asyncio.sleep(0.3)
+    assert await fresh.read_file("tick") == before
     await fresh.execute("time.sleep(0.3)")
     assert await fresh.read_file("tick") != before, "what was held still goes on with the next call"
-    await fresh.close()
 
 
 async def test_a_reply_laid_ready_is_not_taken(fresh: Session) -> None:
@@ -122,7 +118,7 @@ async def test_half_a_frame(fresh: Session) -> None:
 async def test_sixteen_mebibytes_that_never_end(fresh: Session) -> None:
     code = "fd, data = protocol(), b'\\0\\xff\\xff\\xff' + b'x' * (15 << 20)\n"
     code += "while data: data = data[os.write(fd, data):]\n"
-    assert (await attack(fresh, code + "time.sleep(60)", timeout=3)).status == "timeout"
+    assert (await attack(fresh, code + "time.sleep(60)", timeout=1.5)).status == "timeout"
     channel = getattr(fresh, "_channel", None)
     assert len(getattr(getattr(channel, "_decoder", None), "_buffer", b"")) == 0
 
@@ -140,7 +136,7 @@ async def test_a_stolen_request_is_no_success(fresh: Session) -> None:
     code = "import threading\nfd = protocol()\ndef steal():\n    while True: os.read(fd, 65536)\n"
     code += "threading.Thread(target=steal, daemon=True).start()\nNone"
     assert (await attack(fresh, code)).status == "ok"
-    assert (await fresh.execute("1 + 1", timeout=2)).status in ("timeout", "killed", "ok")
+    assert (await fresh.execute("1 + 1", timeout=1)).status in ("timeout", "killed", "ok")
 
 
 async def test_a_closed_protocol(fresh: Session) -> None:

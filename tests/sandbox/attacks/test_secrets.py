@@ -46,7 +46,7 @@ for fd in range(3, 1100):
     except OSError: pass
 """,
     "folder kept open over chroot": """
-top = os.open('/', os.O_RDONLY)
+top = os.open('/' if content('/') else '/work', os.O_RDONLY)
 call(N['chroot'], b'/work')
 os.fchdir(top)
 for _ in range(40): os.chdir('..')
@@ -109,16 +109,21 @@ for fd in range(16):
     "found(socket.create_connection((a, TCP), 1).recv(99))\n    except OSError: pass",
     "host over IPv6": "try: found(socket.create_connection(('::ffff:127.0.0.1', TCP), 1).recv(99))\n"
     "except OSError: pass",
-    "host over UDP": "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.5)\ntry:\n"
+    "host over UDP": "try:\n    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.5)\n"
     "    s.sendto(b'x', ('127.0.0.1', UDP)); found(s.recv(99))\nexcept OSError: pass",
     "names by DNS": "try: print('LEAK', socket.getaddrinfo('example.org', 80))\nexcept OSError: pass",
-    "host socket by path": "s = socket.socket(socket.AF_UNIX)\ntry:\n    s.connect(SOCKET); found(s.recv(99))\n"
+    "host socket by path": "try:\n    s = socket.socket(socket.AF_UNIX)\n    s.connect(SOCKET); found(s.recv(99))\n"
     "except OSError: pass",
-    "host socket by abstract name": "s = socket.socket(socket.AF_UNIX)\ntry:\n    s.connect('\\0' + ABSTRACT); "
+    "host socket by abstract name": "try:\n    s = socket.socket(socket.AF_UNIX)\n    s.connect('\\0' + ABSTRACT); "
     "found(s.recv(99))\nexcept OSError: pass",
-    "engine sockets": "for p in ('/var/run/docker.sock', '/run/docker.sock', '/run/containerd/containerd.sock',\n"
-    "          '/run/systemd/private', '/run/dbus/system_bus_socket'):\n    s = socket.socket(socket.AF_UNIX)\n"
-    "    try:\n        s.connect(p); print('LEAK', p)\n    except OSError: pass",
+    "engine sockets": """
+for p in ('/var/run/docker.sock', '/run/docker.sock', '/run/containerd/containerd.sock', '/run/systemd/private',
+          '/run/dbus/system_bus_socket'):
+    try:
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(p); print('LEAK', p)
+    except OSError: pass
+""",
     "raw and packet sockets": "for f, t in ((2, 3), (17, 3), (17, 2), (10, 3), (16, 3), (40, 1), (38, 5), (31, 3)):\n"
     "    try:\n        socket.socket(f, t); print('LEAK', f, t)\n    except OSError: pass",
     "protocols that load modules": "for t, p in ((1, 132), (2, 136), (6, 33), (1, 262), (2, 1), (2, 115)):\n"
@@ -143,23 +148,77 @@ show('/proc/keys')
     "bpf": "if call(N['bpf'], 0, ctypes.create_string_buffer(128), 128)[1] != errno.EPERM: print('LEAK')",
     "perf events": "if call(N['perf_event_open'], ctypes.create_string_buffer(128), 0, -1, -1)[0] >= 0: print('LEAK')",
     "userfaultfd": "if call(N['userfaultfd'], 1)[0] >= 0: print('LEAK')",
-    "kernel configuration": "for p in ('/proc/sys/kernel/core_pattern', '/sys/kernel/uevent_helper',\n"
-    "    '/proc/sysrq-trigger',"
-    "          '/sys/fs/cgroup', '/proc/kallsyms', '/proc/config.gz', '/boot'):\n"
-    "    if os.path.exists(p) and not (os.path.isdir(p) and not os.listdir(p)): print('LEAK', p)",
+    "the network beyond": """
+for f, t, a in ((2, 1, ('192.0.2.1', 80)), (2, 2, ('192.0.2.1', 53)), (10, 1, ('2001:db8::1', 80))):
+    try:
+        s = socket.socket(f, t); s.settimeout(1)
+        s.connect(a); print('LEAK', a)
+    except OSError: pass
+""",
+    "kernel configuration": """
+for p in ('/proc/sys/kernel/core_pattern', '/proc/kallsyms', '/proc/config.gz', '/proc/cmdline', '/proc/modules',
+          '/proc/version', '/proc/keys', '/sys/fs/cgroup', '/sys/class', '/sys/devices', '/sys/firmware', '/boot'):
+    if content(p): print('LEAK', p)
+for p in ('/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', '/sys/kernel/uevent_helper'):
+    try:
+        if not os.path.samefile(p, '/dev/null'): os.close(os.open(p, os.O_WRONLY)); print('LEAK', p)
+    except OSError: pass
+""",
+    "load of the machine": """
+for p in ('stat', 'loadavg', 'meminfo', 'uptime', 'locks', 'diskstats', 'interrupts', 'cpuinfo', 'pressure'):
+    if content('/proc/' + p): print('LEAK', p)
+""",
+    "processes of the host": "for p in glob.glob('/proc/*/cmdline') + glob.glob('/proc/*/comm'):\n"
+    "    if b'pytest' in content(p): print('LEAK', p)",
+    "name of the host": "if HOST in (os.uname().nodename, socket.gethostname()): print('LEAK')\n"
+    "for p in ('/etc/hostname', '/etc/hosts', '/proc/sys/kernel/hostname'):\n"
+    "    if HOST.encode() in content(p): print('LEAK', p)",
+    "existence of a host folder": "if libc.access(PROJECT.encode(), 0) == 0: print('LEAK')",
+    "paths of the machine": """
+os.chdir('/work')
+libc.realpath.restype = ctypes.c_char_p
+for text in (content('/proc/self/mountinfo', 1 << 20), libc.realpath(b'../data/a.txt', None)):
+    if FOLDER.encode() in text: print('LEAK')
+""",
     "our own files": "for p in (PROJECT, PROJECT + '/tasks', PROJECT + '/tests', PROJECT + '/.git'):\n"
     "    if os.path.isdir(p) and 'answers.py' in str(list(os.walk(p))): print('LEAK', p)\n"
     "os.system(\"find / -name 'med_copilot*' -o -path '*/tasks/answers.py' -o -path '*/attacks/world.py'\"\n"
     "          \" 2>/dev/null | sed s/^/LEAK/\")",
     "our own modules": "import importlib.util\nfor n in ('sandbox', 'tasks', 'mcp_server', 'agent', 'med_copilot',\n"
     "    'mcp',"
-    "          'pydantic', 'pytest', 'duckdb', 'pip', '__editable___med_copilot_finder'):\n"
+    "          'pydantic', 'pytest', 'duckdb', '__editable___med_copilot_finder'):\n"
     "    if importlib.util.find_spec(n): print('LEAK', n)",
-    "accounts and keys of the host": "for p in ('/etc/shadow', '/etc/hostname', '/root/.ssh', '/home',\n"
-    "    '/etc/machine-id',"
-    "          '/var/log', '/root/.bash_history', '/etc/ssh'):\n"
-    "    if os.path.exists(p) and not (os.path.isdir(p) and not os.listdir(p)): print('LEAK', p)",
+    "text of our own code": """
+for line in open('/proc/self/maps'):
+    low, high = (int(x, 16) for x in line.split()[0].split('-'))
+    if 'rw' in line and line.split()[4] == '0' and high - low < 64 << 20:
+        data = ctypes.string_at(low, high - low)
+        for first, second in TEXTS:
+            at = data.find(first)
+            while at >= 0:
+                if data[at + len(first):at + len(first) + len(second)] == second: print('LEAK', first)
+                at = data.find(first, at + 1)
+""",
+    "accounts and keys of the host": """
+for p in ('/etc/shadow', '/etc/hostname', '/etc/resolv.conf', '/etc/machine-id', '/etc/ssh', '/root/.ssh', '/home',
+          '/var/log', '/root/.bash_history'):
+    if content(p): print('LEAK', p)
+""",
 }  # fmt: skip
+
+
+OURS = (
+    "sandbox/docker_engine/keeper.py",
+    "sandbox/embedded/backend.py",
+    "sandbox/landlock/backend.py",
+    "tasks/answers.py",
+)
+
+
+def text_of(name: str) -> tuple[bytes, bytes]:
+    """A line of one of our files in two parts, so that it stands nowhere in the attack itself."""
+    line = PROJECT.joinpath(name).read_bytes().splitlines()[0]
+    return line[3:30], line[30:60]
 
 
 async def loot(session: Session, world: World, code: str) -> None:
@@ -167,6 +226,7 @@ async def loot(session: Session, world: World, code: str) -> None:
         "SECRET": str(world.secret), "TRUTH": str(world.sources["b"] / "truth.sqlite"), "TCP": world.tcp,
         "UDP": world.udp, "SOCKET": str(world.path), "ABSTRACT": world.abstract, "SHM": str(world.shm),
         "TMP": str(world.tmp), "PROJECT": str(PROJECT), "SUPERVISOR": os.getpid(), "N": CALLS,
+        "HOST": platform.node(), "FOLDER": str(world.folder), "TEXTS": [text_of(name) for name in OURS],
     }  # fmt: skip
     names = "\n".join(f"{name} = {value!r}" for name, value in given.items())
     result = await attack(session, f"{names}\n{code}\nprint('tried')")
@@ -178,6 +238,21 @@ async def loot(session: Session, world: World, code: str) -> None:
 @pytest.mark.parametrize("name", LOOTING)
 async def test_looting(session: Session, world: World, name: str) -> None:
     await loot(session, world, LOOTING[name])
+
+
+async def test_the_existence_of_a_process(session: Session) -> None:
+    if os.getpid() < 200:
+        pytest.skip("a process of the session may have the same number")
+    code = f"try: os.kill({os.getpid()}, 0)\nexcept OSError as e: print(e.errno == errno.ESRCH)"
+    assert (await attack(session, code)).stdout.text == "True\n"
+
+
+async def test_descriptors_lead_nowhere(fresh: Session) -> None:
+    """To the session's own files, its ends of sockets and pipes, and nothing else."""
+    code = "for fd in os.listdir('/proc/self/fd'):\n    try: print(os.readlink('/proc/self/fd/' + fd))\n"
+    result = await attack(fresh, code + "    except OSError: pass")
+    own = ("/work", "/tmp", "/dev/null", "/proc", "socket:", "pipe:")
+    assert [line for line in result.stdout.text.splitlines() if not line.startswith(own)] == []
 
 
 async def test_the_canaries_can_be_seen(session: Session, world: World) -> None:

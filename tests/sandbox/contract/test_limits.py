@@ -93,7 +93,11 @@ for child in children:
     child.wait()
 len(children)
 """
-    assert int(good(await tight.execute(code)).value or "") < TIGHT.processes
+    result = await tight.execute(code)
+    if result.status == "killed" and getattr(sandbox, "containment", "") == "none":
+        assert tight.closed  # the level landlock ends a session above a number that no control group holds
+    else:
+        assert int(good(result).value or "") < TIGHT.processes
     await served(sandbox)
 
 
