@@ -41,7 +41,10 @@ def problem_text(started: dict[str, Any]) -> str:
 
 
 def tool_schema(schema: ToolSchema) -> ToolSchema:
-    """A tool as the model sees it: without the episode id, and without the titles that pydantic adds."""
+    """A tool as the model sees it: without the episode id, and without the titles that pydantic adds.
+
+    Keys are in one order, whatever wrote them down in between: to a model, another order is another text.
+    """
     function = schema["function"]
     parameters = _plain_schema(function["parameters"])
     parameters["properties"] = {
@@ -154,6 +157,8 @@ def _plain_schema(value: Any) -> Any:
     if isinstance(value, dict):
         # A title may also be the name of a parameter: that one is a schema, not a text.
         return {
-            name: _plain_schema(item) for name, item in value.items() if not (name == "title" and isinstance(item, str))
+            name: _plain_schema(item)
+            for name, item in sorted(value.items())
+            if not (name == "title" and isinstance(item, str))
         }
     return [_plain_schema(item) for item in value] if isinstance(value, list) else value

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.measure import Measurement, load
 
-BENCHMARKS = ("calls", "episodes", "search", "spawn", "listing", "hospital", "regrade", "sandbox")
+BENCHMARKS = ("calls", "episodes", "search", "spawn", "listing", "hospital", "regrade", "sandbox", "training")
 
 
 def main() -> None:

@@ -33,8 +33,11 @@ from training.ppo import Rollout
 from training.render import Renderer
 from training.rewards import executed, form, reward_of, tool_errors
 
-CONNECTIONS = 5
-"""How often a server that was lost is looked for again."""
+LOSSES = 5
+"""How often the server may be lost in one iteration."""
+
+PATIENCE = 60.0
+"""Seconds in which a server that is not there is looked for: on a busy machine one needs some twenty to start."""
 
 Played = list[AttemptRecord | None]
 
@@ -74,24 +77,27 @@ class McpCollector:
 
     def collect(self, iteration: int, actor: Any, share: int, shares: int) -> tuple[list[Rollout], dict[str, float]]:
         """Play this process's share of the iteration's episodes."""
-        assert self._portal is not None
-        rollout = self.recipe.rollout
         chosen = self.choose(iteration)[share::shares]
         seed = random.Random(f"{self.recipe.seed} {iteration} {share}").getrandbits(31)
-        model = LocalModel(
-            actor, self.tokenizer, name="policy", batch=rollout.concurrency, context=rollout.max_tokens, seed=seed
-        )
+        model = self.sampler(actor, seed)
         try:
             records = self._until_played(model, chosen, iteration)
         finally:
             model.close()
         return self._rollouts(records)
 
+    def sampler(self, actor: Any, seed: int) -> LocalModel:
+        """What acts in the episodes of an iteration."""
+        rollout = self.recipe.rollout
+        return LocalModel(
+            actor, self.tokenizer, name="policy", batch=rollout.concurrency, context=rollout.max_tokens, seed=seed
+        )
+
     def _until_played(self, model: Model, chosen: Sequence[tuple[str, int]], iteration: int) -> list[AttemptRecord]:
         """Play; where the server was lost, connect again and play what it took with it. Raises EnvironmentLost."""
         assert self._portal is not None
         records: list[AttemptRecord] = []
-        for _ in range(CONNECTIONS):
+        for _ in range(LOSSES):
             played = self._portal.call(self._play, model, chosen, iteration)
             records += [record for record in played if record is not None]
             chosen = [one for one, record in zip(chosen, played, strict=True) if record is None]
@@ -99,20 +105,21 @@ class McpCollector:
                 return records
             self._disconnect()
             self._connect()
-        raise EnvironmentLost(f"The server was lost {CONNECTIONS} times in iteration {iteration}.")
+        raise EnvironmentLost(f"The server was lost {LOSSES} times in iteration {iteration}.")
 
     def _connect(self) -> None:
         """Tries for a while: a server that is started again needs some seconds. Raises EnvironmentLost."""
         assert self._portal is not None
-        for tries in range(CONNECTIONS):
+        until = time.monotonic() + PATIENCE
+        while True:
             served = serve_environment(self.recipe.rollout, self.recipe.output / "server")
             try:
                 self._environment = self._connection.enter_context(self._portal.wrap_async_context_manager(served))
                 return
             except EnvironmentLost:
-                if tries == CONNECTIONS - 1:
+                if time.monotonic() > until:
                     raise
-                time.sleep(2.0**tries)
+                time.sleep(1)
 
     def _disconnect(self) -> None:
         # A connection that is gone says so again when it is closed, in whatever words its transport has.

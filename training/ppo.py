@@ -39,7 +39,7 @@ from training.data import Example
 from training.errors import CheckpointError, ExampleError, TrainingError
 from training.metrics import MetricsLog
 from training.policy import Policy, Scored, make_policy, pad_rows
-from training.render import load_tokenizer
+from training.render import fingerprint, load_tokenizer
 from training.replica import copy_weights
 
 COLUMNS = ("reward", "success", "kl", "entropy", "clip_share", "explained_variance", "tokens", "tool_errors", "seconds")
@@ -432,14 +432,6 @@ def checkpoints(output: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     found = output.glob("checkpoint-*") if output.is_dir() else []
     return sorted(path for path in found if path.is_dir() and path.suffix != ".partial")
-
-
-def fingerprint(tokenizer: Any) -> str | None:
-    """Equal for tokenizers that read ids the same way and render conversations the same way."""
-    if tokenizer is None:
-        return None
-    text = json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.chat_template])
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _scatter(steps: Tensor, index: Tensor, valid: Tensor, mask: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ agent and one of ours give examples of one form. Templates that change earlier t
 chain; the example then continues in a new segment, which is just what the model would have been shown.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +131,14 @@ def sampled_segments(record: AttemptRecord) -> list[Segment] | None:
             raise ExampleError(f"Record {record.id}: {len(completion)} sampled tokens, {len(call.logprobs)} log-probs.")
         found[-1].write(completion, call.logprobs)
     return found or None
+
+
+def fingerprint(tokenizer: Any) -> str | None:
+    """Equal for tokenizers that read ids the same way and render conversations the same way."""
+    if tokenizer is None:
+        return None
+    text = json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.chat_template])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_tokenizer(name: str, template: str | None = None) -> Any:

@@ -13,14 +13,15 @@ from rich.console import Console
 
 from training.config import SftRecipe
 from training.data import Account, Example, build
+from training.errors import CheckpointError
 from training.policy import load_model
-from training.render import load_tokenizer
+from training.render import fingerprint, load_tokenizer
 
 
 def train_sft(recipe: SftRecipe, *, fresh: bool = False, console: Console | None = None) -> dict[str, float]:
     """Train by a recipe; the model is left in <output>/model. Returns the last metrics (train_loss, ...).
 
-    Goes on from the newest checkpoint of the output unless `fresh`. Raises ExampleError, ConfigError.
+    Goes on from the newest checkpoint of the output unless `fresh`. Raises ExampleError, ConfigError, CheckpointError.
     """
     tokenizer = load_tokenizer(recipe.model.name, recipe.model.template)
     limit = min(recipe.max_tokens, recipe.data.filters.max_tokens or recipe.max_tokens)
@@ -39,19 +40,27 @@ def fit(
     fresh: bool = False,
     callbacks: list[Any] | None = None,
 ) -> dict[str, float]:
-    """Train `model` on these examples; the result is left in <output>/model."""
-    from transformers.trainer_utils import get_last_checkpoint as last_checkpoint
+    """Train `model` on these examples; the result is left in <output>/model.
 
-    get_last_checkpoint: Any = last_checkpoint
-
+    Goes on from the newest checkpoint of the output unless `fresh`. Raises CheckpointError where that was made with
+    another tokenizer.
+    """
+    found = None if fresh else newest_checkpoint(recipe.output)
+    if found is not None and fingerprint(load_tokenizer(str(found))) != fingerprint(tokenizer):
+        raise CheckpointError(f"{found} was made with another tokenizer: its token ids mean other texts.")
     trainer = make_trainer(recipe, model, tokenizer, examples, callbacks)
-    found = get_last_checkpoint(str(recipe.output)) if recipe.output.is_dir() and not fresh else None
-    result = trainer.train(resume_from_checkpoint=found)
+    result = trainer.train(resume_from_checkpoint=None if found is None else str(found))
     folder = recipe.output / "model"
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         tokenizer.save_pretrained(folder)
     return {name: float(value) for name, value in result.metrics.items()}
+
+
+def newest_checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; the trainer writes its own state last."""
+    whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def make_trainer(

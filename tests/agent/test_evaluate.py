@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from agent.evaluate import clustered_interval, evaluate, t_quantile
+from agent.evaluate import clustered_interval, evaluate, mix, t_quantile
+from agent.models import assistant, call
 from tasks.attempt import AttemptRecord, ErrorRef, Message, TaskRef, Timing
 from tasks.task import Grade, Outcome
 
@@ -107,3 +108,18 @@ def test_what_was_not_scored_is_counted_and_not_averaged() -> None:
 def test_a_family_that_was_never_scored_has_no_success() -> None:
     (row,) = evaluate([record("a1", "infra_error")])
     assert (row.success, row.reward, row.unscored) == (None, None, 1)
+
+
+def test_the_mix_of_actions_is_counted_and_told() -> None:
+    messages = (
+        assistant(None, [call("execute_code", code="1"), call("execute_code", code="2")]),
+        assistant("so", [call("submit_answer", answer=2)]),
+        assistant("no call", []),
+    )
+    acted = record("a1", "graded", 1.0).model_copy(update={"messages": messages})
+    (row,) = evaluate([acted, record("a2", "limit")])
+    assert row.turns == 2.0
+    assert row.actions == {"execute_code": 2, "submit_answer": 1}
+    assert mix(row) == "ward: 3 calls: execute_code 67%, submit_answer 33%"
+    (idle,) = evaluate([record("a2", "limit")])
+    assert mix(idle) == "ward: 0 calls: none"

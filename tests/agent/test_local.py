@@ -236,9 +236,50 @@ async def test_garbage_plays_real_episodes_whose_ids_chain(
     assert sorted(read_records([tmp_path]), key=lambda one: one.id) == sorted(records, key=lambda one: one.id)
 
 
-def learn(network: Any, ids: list[int], steps: int = 250) -> float:
+async def test_a_model_that_never_stops_ends_at_its_tokens(serve: Serve, tokenizer: Any, note_task: str) -> None:
+    endless = tiny.qwen2(len(tokenizer), seed=1)
+    with torch.no_grad():
+        # Its logit is 0, and greedy sampling takes the greatest of many that are not.
+        endless.lm_head.weight[tokenizer.eos_token_id] = 0
+    limits = AgentLimits(tokens=100, call_tokens=40, malformed=9)
+    async with serve() as environment, LocalModel(endless, tokenizer) as model:
+        record = await Agent(environment, model, limits).attempt(note_task)
+    assert record.error is not None
+    assert (record.outcome, record.error.kind, record.reward) == ("limit", "tokens", 0.0)
+    assert [made.usage.completion_tokens for made in record.calls] == [40, 40, 20]
+    assert {made.finish_reason for made in record.calls} == {"length"}
+
+
+async def test_an_episode_that_outgrows_the_context_goes_on_without_its_beginning(
+    serve: Serve, tokenizer: Any, note_task: str
+) -> None:
+    network = tiny.qwen2(len(tokenizer), seed=1)
+    limits = AgentLimits(turns=6, call_tokens=100, malformed=9)
+    async with serve() as environment:
+        async with LocalModel(network, tokenizer, context=200) as model:
+            short = await Agent(environment, model, limits).attempt(note_task)
+        async with LocalModel(network, tokenizer) as model:
+            prompt = (await Agent(environment, model, limits).attempt(note_task)).calls[0].usage.prompt_tokens
+        async with LocalModel(network, tokenizer, context=prompt + 400) as model:
+            record = await Agent(environment, model, limits).attempt(note_task, temperature=1.0)
+    assert short.error is not None
+    assert (short.outcome, short.error.kind, len(short.calls)) == ("limit", "context", 0)
+    assert record.error is not None
+    assert (record.outcome, record.error.kind, len(record.calls)) == ("limit", "turns", 6)
+    first = record.calls[0].prompt_token_ids
+    assert first is not None
+    task = first[: -len(tokenizer("<|im_start|>assistant\n")["input_ids"])]
+    for made in record.calls:
+        assert made.usage.prompt_tokens + made.usage.completion_tokens <= prompt + 400
+        assert made.prompt_token_ids is not None
+        assert made.prompt_token_ids[: len(task)] == task
+    # All turns are in the record, also those that the model was no longer shown.
+    assert sum(one.role == "assistant" for one in record.messages) == 6
+
+
+def learn(network: Any, ids: list[int], steps: int = 250, rate: float = 1e-2) -> float:
     """Fit one sequence; the last loss."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     batch = torch.tensor([ids])
     loss = torch.zeros(())
     for _ in range(steps):

@@ -260,6 +260,7 @@ def test_a_killed_command_goes_on_where_it_was(root: DataRoot, registry: Registr
         ("mimic_iii", 20, 1.0),
         ("all", 40, 1.0),
     ]
+    assert [row["actions"]["submit_answer"] for row in rows] == [20, 20, 40]
 
 
 def test_eval_reports_on_records(tmp_path: Path) -> None:
@@ -271,6 +272,7 @@ def test_eval_reports_on_records(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "50.0%" in done.stdout
     assert "unscored" in done.stdout
+    assert "0 calls: none" in done.stdout
 
 
 def test_eval_attempts_the_test_tasks_with_a_baseline(root: DataRoot, registry: Registry, tmp_path: Path) -> None:

@@ -38,18 +38,20 @@ def tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def qwen2(vocabulary: int, *, positions: int = 8_192, seed: int = 0, spread: float = 0.4) -> Any:
-    """Two layers of width 32, float32."""
+def qwen2(
+    vocabulary: int, *, positions: int = 8_192, seed: int = 0, spread: float = 0.4, hidden: int = 32, heads: int = 4
+) -> Any:
+    """Two layers, float32."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         max_position_embeddings=positions,
         initializer_range=spread,

@@ -1,6 +1,10 @@
 """PPO over MCP: our agent acts with the policy itself, and what is learned from is what it sampled."""
 
 import json
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +12,19 @@ import anyio
 import pytest
 import torch
 
+from agent.errors import EnvironmentLost
 from tasks.data import DataRoot
 from tasks.record import read_records
 from tests.training import corpus
+from training import collect
 from training.collect import McpCollector, train_tasks
 from training.config import PpoRecipe, RolloutSection, load_recipe
 from training.data import load
-from training.errors import ExampleError
+from training.errors import CheckpointError, ExampleError
 from training.metrics import read_metrics
 from training.ppo import checkpoints, train_ppo
 from training.rewards import executed, form, reward_of, tool_errors
+from training.scratch import make_tokenizer
 
 Small = tuple[Path, Any, Any]
 
@@ -99,36 +106,76 @@ def test_tasks_are_of_the_train_split_and_come_in_turn(small: Small, hospital: D
     anyio.run(refused, RolloutSection(tasks=tuple(held_out)))
 
 
-def test_a_server_that_dies_between_two_calls_costs_nothing(small: Small, hospital: DataRoot, tmp_path: Path) -> None:
-    import socket
-    import subprocess
-    import sys
-
+@pytest.mark.parametrize("during", [False, True])
+def test_a_server_that_dies_costs_nothing(small: Small, hospital: DataRoot, tmp_path: Path, during: bool) -> None:
+    """Between two iterations, or while episodes are under way; then another is long in coming."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     script = Path(__file__).resolve().parents[2] / "med_copilot.py"
     command = [sys.executable, str(script), "serve", "--transport", "http", "--port", str(port), "--pool", "1"]
     command += ["--data", str(hospital.path), "--logs", str(tmp_path / "logs")]
+    running: list[subprocess.Popen[bytes]] = []
 
-    def start() -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    def start(late: int = 0) -> None:
+        line = ["sh", "-c", f'sleep {late}; exec "$@"', "sh", *command]
+        running.append(subprocess.Popen(line, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
-    chosen = recipe(small, hospital, tmp_path)
-    served = chosen.rollout.model_copy(update={"server": f"http://127.0.0.1:{port}/mcp"})
-    process = start()
+    def die() -> None:
+        running[-1].kill()
+        running[-1].wait()
+        start(late=16 if during else 0)
+
+    passes = iter(range(1_000_000))
+
+    def forward(*_: Any) -> None:
+        if next(passes) == 30 and during:
+            die()
+
+    chosen = recipe(small, hospital, tmp_path, batch=8)
+    served = chosen.rollout.model_copy(update={"server": f"http://127.0.0.1:{port}/mcp", "concurrency": 2})
+    start()
+    hook = None
     try:
         with McpCollector(chosen.model_copy(update={"rollout": served}), small[1]) as collector:
-            assert len(collector.collect(0, small[2].eval(), 0, 1)[0]) == 4
-            process.kill()
-            process.wait()
-            process = start()
+            assert len(collector.collect(0, small[2].eval(), 0, 1)[0]) == 8
+            hook = small[2].register_forward_pre_hook(forward)
+            if not during:
+                die()
             rollouts, numbers = collector.collect(1, small[2], 0, 1)
-        assert len(rollouts) == 4
-        assert numbers["unscored"] == 0
+            wanted = collector.choose(1)
     finally:
-        process.kill()
-        process.wait()
+        if hook is not None:
+            hook.remove()
+        running[-1].kill()
+        running[-1].wait()
+    assert len(running) == 2
+    assert len(rollouts) == 8
+    assert numbers["unscored"] == 0
+    # Each attempt was made once: what was finished before the death stands.
+    records = [one for one in read_records([tmp_path / "rollouts"]) if one.run_id == "iteration-000001"]
+    assert sorted((one.task.id, one.attempt) for one in records) == sorted(wanted)
+
+
+def test_a_server_that_is_not_there_is_said(
+    small: Small, hospital: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "PATIENCE", 1.0)
+    chosen = recipe(small, hospital, tmp_path, **{"rollout.server": "http://127.0.0.1:9/mcp"})
+    with pytest.raises(EnvironmentLost, match="connection to the server failed"), McpCollector(chosen, small[1]):
+        pass
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused(small: Small, hospital: DataRoot, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(small[0], folder)
+    mine: Small = (folder, small[1], small[2])
+    train_ppo(recipe(mine, hospital, tmp_path, iterations=1))
+    other = make_tokenizer(["quite another text, again and again"] * 20, folder, size=300)
+    assert len(other) < len(small[1])
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        train_ppo(recipe(mine, hospital, tmp_path))
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_the_reward_is_correctness_and_form(expert: Path) -> None:

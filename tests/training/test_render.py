@@ -1,15 +1,23 @@
 """Chat templates, tokenizers made from trajectories, and what is refused."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from agent.local import LocalModel
+from agent.loop import Agent
+from agent.trajectory import AgentLimits
+from tasks.data import DataRoot
+from tasks.record import RecordWriter
+from tests.training import corpus
 from training.config import ModelSection
-from training.data import load
+from training.data import as_seen, examples_of, load
 from training.errors import ConfigError, ExampleError
 from training.policy import load_model
-from training.render import Renderer, load_tokenizer
+from training.render import Renderer, load_tokenizer, plain_message
 from training.scratch import echoes, standing_lines
 
 Small = tuple[Path, Any, Any]
@@ -20,6 +28,13 @@ FORGETFUL = (
     "{{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 """A template that rewrites earlier turns, as those do that drop reasoning."""
+
+WITH_TOOLS = (
+    "{%- for tool in tools %}{{- tool | tojson + '\\n' }}{%- endfor %}"
+    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+"""One that writes the tools as Qwen's does, whole."""
 
 
 def test_the_segments_of_a_record_are_its_rendered_text(expert: Path, small: Small) -> None:
@@ -32,6 +47,41 @@ def test_the_segments_of_a_record_are_its_rendered_text(expert: Path, small: Sma
         whole = renderer.text(messages[: last + 1], record.tools, prompt=False)
         assert tokenizer.decode(segment.ids) == whole.removesuffix("\n")
         assert segment.ids == renderer.encode(whole.removesuffix("\n"))
+
+
+def test_tools_read_the_same_in_rollout_and_training(hospital: DataRoot, small: Small, tmp_path: Path) -> None:
+    """What a model is shown while it acts, what its record gives, and what the record of the server gives, which kept
+    the tools as it published them: the same tokens, with a template that writes all of the schemas."""
+    _, tokenizer, model = small
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = WITH_TOOLS
+
+    async def act() -> None:
+        limits = AgentLimits(turns=2, call_tokens=16)
+        async with (
+            corpus.served(hospital, tmp_path / "server") as environment,
+            LocalModel(model, tokenizer, context=9_000) as local,
+        ):
+            agent = Agent(environment, local, limits)
+            writer = RecordWriter(tmp_path / "ours")
+            for task in corpus.chosen(hospital, "train", 2):
+                await agent.attempt(task, temperature=1.0, save=writer.write)
+            writer.close()
+
+    anyio.run(act)
+    ours = load([tmp_path / "ours"])
+    theirs = {record.id: record for record in load([tmp_path / "server"])}
+    renderer = Renderer(tokenizer)
+    for record in ours:
+        shown = record.calls[0].prompt_token_ids
+        assert shown is not None
+        assert '"parameters": {"properties": {"code"' in tokenizer.decode(shown)
+        (kept, *_) = examples_of(record, renderer)
+        (rendered, *_) = examples_of(record.model_copy(update={"calls": ()}), renderer)
+        server = as_seen(theirs[record.id])
+        prompt = renderer.text([plain_message(one) for one in server.messages[:2]], server.tools, prompt=True)
+        assert kept.ids[: len(shown)] == rendered.ids[: len(shown)] == shown
+        assert renderer.encode(prompt) == list(shown)
 
 
 def test_a_template_that_changes_earlier_turns_gives_a_segment_for_each(expert: Path, small: Small) -> None:

@@ -1,5 +1,8 @@
 """SFT through TRL: the loss is that of our own mask, packed or not; adapters; what it learns; resuming."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,10 @@ from rich.console import Console
 
 from training.config import SftRecipe, load_recipe
 from training.data import Example, build
+from training.errors import CheckpointError
 from training.policy import load_model
-from training.sft import fit, make_trainer, model_folder, train_sft
+from training.scratch import make_tokenizer
+from training.sft import fit, make_trainer, model_folder, newest_checkpoint, train_sft
 
 Small = tuple[Path, Any, Any]
 QUIET = Console(quiet=True)
@@ -103,3 +108,39 @@ def test_adapters_alone_are_trained(small: Small, expert: Path, tmp_path: Path) 
     names = {path.name for path in model_folder(chosen).iterdir()}
     assert "adapter_model.safetensors" in names
     assert "model.safetensors" not in names
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused(small: Small, expert: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(small[0], folder)
+    chosen = recipe((folder, small[1], small[2]), expert, tmp_path, save_every=2)
+    train_sft(chosen, console=QUIET)
+    make_tokenizer(["quite another text, again and again"] * 20, folder, size=300)
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        train_sft(chosen, console=QUIET)
+
+
+def test_a_checkpoint_that_was_cut_is_passed_over(small: Small, expert: Path, tmp_path: Path) -> None:
+    chosen = recipe(small, expert, tmp_path, save_every=2, keep=9)
+    train_sft(chosen, console=QUIET)
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    (newest / "trainer_state.json").unlink()
+    before = newest_checkpoint(tmp_path)
+    assert before is not None
+    assert int(before.name.split("-")[1]) < int(newest.name.split("-")[1])
+    train_sft(chosen, console=QUIET)
+    assert newest_checkpoint(tmp_path) == newest
+
+
+def test_nothing_left_after_filtering_is_said_by_the_command(small: Small, expert: Path, tmp_path: Path) -> None:
+    changes = {"model.name": small[0], "data.records": f"[{expert}]", "output": tmp_path / "out"}
+    changes["data.filters.min_turns"] = 99
+    options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    done = subprocess.run(
+        [sys.executable, "-m", "training.cli", "train", "sft", "sft-small", *options], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("med-copilot: No example is left after filtering.")
+    assert "too few turns" in done.stderr
+    assert not (tmp_path / "out").exists()
