@@ -79,7 +79,7 @@ class Machine:
 
     def processes(self) -> dict[int, str]:
         """Numbers and command lines of those in the started container that are no zombies."""
-        asked = self.docker("top", self.label, "-eo", "pid,stat,args")
+        asked = self.docker("top", self.label, "-ww", "-eo", "pid,stat,args")
         lines = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()[1:]
         fields = [line.split(None, 2) for line in lines]
         return {int(pid): text for pid, state, text in fields if not state.startswith("Z")}
