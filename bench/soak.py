@@ -107,7 +107,8 @@ async def soak(level: str, episodes: int, say: Callable[[str], None]) -> bool:
                 # Sessions that have ended are forgotten when the next is opened.
                 await (await sandbox.open(SessionSpec())).close()
                 first = census(sandbox)
-                say(f"{mark} episodes in {time.perf_counter() - began:.0f} s")
+            if (number + 1) % mark == 0:
+                say(f"{number + 1} of {episodes} episodes, {time.perf_counter() - began:.0f} s, {failed} failed")
         await (await sandbox.open(SessionSpec())).close()
         last = census(sandbox)
     finally:
