@@ -66,15 +66,15 @@ def census(sandbox: Sandbox) -> dict[str, float]:
     """
     gc.collect()
     engine = engine_processes() if isinstance(sandbox, DockerSandbox) else []
-    tree, mounts, seen = descendants(os.getpid(), *engine), 0, set[str]()
+    tree = descendants(os.getpid(), *engine)
+    spaces = {}
     for pid in tree:
         with suppress(OSError):
-            space = str(Path(f"/proc/{pid}/ns/mnt").readlink())
-            lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-            if space not in seen:
-                # In the machine's own namespace, others mount and unmount too.
-                mounts += sum(bool(seen) or "med-copilot" in line for line in lines)
-                seen.add(space)
+            space = Path(f"/proc/{pid}/ns/mnt").readlink()
+            spaces[space] = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    # In the machine's own namespace others mount and unmount too: there, only what a container has for its root.
+    own = spaces.pop(Path("/proc/self/ns/mnt").readlink(), [])
+    mounts = sum(map(len, spaces.values())) + sum("/overlay2/" in line for line in own if engine)
     mine = (f"med-copilot-{os.getpid()}-", "/docker/")
     groups = sum(any(name in folder for name in mine) for folder, _, _ in os.walk("/sys/fs/cgroup"))
     return {
