@@ -1,7 +1,7 @@
 """The Docker engine that the benchmarks use, and what belongs to it on this machine."""
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sandbox.base import Sandbox, SandboxConfig
@@ -40,3 +40,11 @@ def engine_processes() -> list[int]:
             if entry.name.isdigit() and folder in (entry / "cmdline").read_text():
                 found.append(int(entry.name))
     return found
+
+
+def containers() -> int:
+    """How many the private engine has, ended ones too."""
+    import docker
+
+    with closing(docker.APIClient(base_url=engine())) as client:
+        return len(client.containers(all=True))

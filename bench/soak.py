@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine import engine_processes, make
+from bench.engine import containers, engine_processes, make
 from bench.measure import descendants, load
 from sandbox.base import Limits, Sandbox, SandboxConfig, SessionSpec
 from sandbox.choose import LEVELS
@@ -75,14 +75,15 @@ def census(sandbox: Sandbox) -> dict[str, float]:
     # In the machine's own namespace others mount and unmount too: there, only what a container has for its root.
     own = spaces.pop(Path("/proc/self/ns/mnt").readlink(), [])
     mounts = sum(map(len, spaces.values())) + sum("/overlay2/" in line for line in own if engine)
-    mine = (f"med-copilot-{os.getpid()}-", "/docker/")
-    groups = sum(any(name in folder for name in mine) for folder, _, _ in os.walk("/sys/fs/cgroup"))
+    mine = f"med-copilot-{os.getpid()}-"
+    groups = sum(mine in folder for folder, _, _ in os.walk("/sys/fs/cgroup"))
     return {
         "memory, MiB": sum(map(_anonymous, descendants(os.getpid()))) / 1024,
         "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "processes": len(tree),
         "control groups": groups,
         "mounts": mounts,
+        **({"containers": containers()} if engine else {}),
     }
 
 
