@@ -14,6 +14,7 @@ import pytest
 from sandbox.base import Limits, SandboxConfig, Session, SessionSpec
 from sandbox.embedded.backend import EmbeddedSandbox
 from sandbox.errors import SandboxFailure, SandboxUnavailable, SessionClosed, TransferError
+from tests.sandbox.groups import control_groups
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,7 +223,7 @@ async def test_close_leaves_nothing(tmp_path: Path) -> None:
     await backend.close()
     assert session.closed
     assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{run}"))
+    assert not control_groups(run)
     assert not [pid for pid in _processes("inside.zygote") if _parent(_parent(pid)) == os.getpid()]
 
 
@@ -253,11 +254,11 @@ asyncio.run(main())
         assert _processes(mark)
         owner.kill()
     for _ in range(50):
-        if not _processes(mark) and not list(Path("/sys/fs/cgroup").glob(f"**/{run}")):
+        if not _processes(mark) and not control_groups(run):
             break
         await asyncio.sleep(0.1)
     assert not _processes(mark)
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{run}"))
+    assert not control_groups(run)
 
 
 async def test_start_in_a_folder_with_our_names(tmp_path: Path) -> None:

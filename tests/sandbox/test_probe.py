@@ -12,6 +12,7 @@ from sandbox.base import SandboxConfig
 from sandbox.embedded.backend import EmbeddedSandbox
 from sandbox.errors import SandboxUnavailable
 from sandbox.probe import Check, probe
+from tests.sandbox.groups import control_groups
 
 NAMES = ["user namespaces", "seccomp", "pidfd and openat2", "control groups", "memory containment", "Landlock",
          "Docker", "packages"]  # fmt: skip
@@ -44,7 +45,7 @@ async def test_probe_agrees_with_the_sandbox() -> None:
 
 def test_probe_leaves_no_control_group() -> None:
     probe()
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/med-copilot-{os.getpid()}-*"))
+    assert not control_groups(f"med-copilot-{os.getpid()}-")
 
 
 def test_a_denied_namespace_is_explained() -> None:
