@@ -1,8 +1,8 @@
 """`python -m bench.soak --episodes N`: many episodes in a row, one of ten hostile, and what is left of them.
 
 An episode opens a session, makes three calls and closes it. Prints memory, descriptors, processes, control groups and
-mounts of this server after 5% and at the end. Ends with status 1 when one of them grew by more than 2%, or when an
-innocent episode failed.
+mounts of this server after 5%, but at least 100, and at the end. Ends with status 1 when one of them grew by more than
+2%, or when an innocent episode failed.
 """
 
 import argparse
@@ -101,7 +101,7 @@ async def soak(level: str, episodes: int, say: Callable[[str], None]) -> bool:
     await sandbox.start()
     failed, first, began = 0, dict[str, float](), time.perf_counter()
     try:
-        mark = max(1, episodes // 20)
+        mark = min(episodes, max(100, episodes // 20))
         for number in range(episodes):
             failed += not await episode(sandbox, number)
             if number + 1 == mark:
@@ -109,14 +109,16 @@ async def soak(level: str, episodes: int, say: Callable[[str], None]) -> bool:
                 await (await sandbox.open(SessionSpec())).close()
                 first = census(sandbox)
             if (number + 1) % mark == 0:
-                say(f"{number + 1} of {episodes} episodes, {time.perf_counter() - began:.0f} s, {failed} failed")
+                memory = _anonymous(os.getpid()) / 1024
+                seconds = time.perf_counter() - began
+                say(f"{number + 1} of {episodes} episodes, {seconds:.0f} s, {failed} failed, {memory:.1f} MiB here")
         await (await sandbox.open(SessionSpec())).close()
         last = census(sandbox)
     finally:
         await sandbox.close()
     seconds = time.perf_counter() - began
     table = Table(title=f"{episodes} episodes on {level}, {episodes / seconds:.1f}/s ({load()})", title_justify="left")
-    for column in ("what", "at 5%", "at the end", "flat"):
+    for column in ("what", f"after {mark}", "at the end", "flat"):
         table.add_column(column)
     flat = True
     for what, before in first.items():
