@@ -11,36 +11,34 @@ from training.config import PpoRecipe, RolloutSection, SftRecipe, load_recipe
 class Scale:
     """How large an experiment is.
 
-    `categories`: the simplest so many calculators. `attempts`: demonstrations of each train task. `pieces`, `lines`: of
-    the tokenizer. `reading`, `epochs`: passes of learning to copy, and of SFT. `held_out`: test tasks that are
+    `categories`: the simplest so many calculators. `pieces`, `lines`: of the tokenizer. `reading`, `epochs`: passes of
+    learning to look values up, and of SFT; a checkpoint every `save_every` steps. `held_out`: test tasks that are
     attempted. `probes`: train tasks of each category that calibration attempts; `band`: sampled success of the
-    categories that PPO gets, `wanted`: how many of them are looked for.
+    categories that PPO gets.
     """
 
     patients: int = 1500
-    per_category: int = 300
+    per_category: int = 800
     categories: int = 12
-    attempts: int = 2
-    mistakes: float = 0.1
-    pieces: int = 768
+    pieces: int = 2500
     lines: int = 1500
-    hidden: int = 160
+    hidden: int = 128
     layers: int = 4
-    heads: int = 5
-    max_tokens: int = 640
-    reading: float = 3
-    epochs: float = 6
-    batch: int = 16
-    learning_rate: float = 1.5e-3
+    heads: int = 4
+    max_tokens: int = 256
+    reading: float = 0.3
+    epochs: float = 1.5
+    batch: int = 8
+    learning_rate: float = 1e-3
+    save_every: int = 50
     held_out: int = 400
-    probes: int = 20
-    band: tuple[float, float] = (0.2, 0.7)
-    wanted: int = 3
-    iterations: int = 40
+    probes: int = 12
+    band: tuple[float, float] = (0.25, 0.65)
+    iterations: int = 16
     episodes: int = 64
     rollout: RolloutSection = field(
         default_factory=lambda: RolloutSection(
-            concurrency=16, temperature=1.0, turns=8, max_tokens=1024, max_new_tokens=384
+            concurrency=16, temperature=1.0, turns=8, max_tokens=1024, max_new_tokens=64
         )
     )
 
@@ -51,7 +49,6 @@ SCALES = {
         patients=60,
         per_category=12,
         categories=3,
-        attempts=1,
         hidden=64,
         layers=2,
         heads=2,
@@ -60,7 +57,6 @@ SCALES = {
         held_out=6,
         probes=2,
         band=(0.0, 1.0),
-        wanted=1,
         iterations=2,
         episodes=4,
         rollout=RolloutSection(concurrency=4, temperature=1.0, turns=3, max_tokens=512, max_new_tokens=48),
@@ -69,7 +65,9 @@ SCALES = {
 """`hour`: an experiment for two cores. `minute`: that every step works, not that anything is learned."""
 
 
-def sft_recipe(output: Path, scale: Scale, start: Path, records: Path, epochs: float) -> SftRecipe:
+def sft_recipe(
+    output: Path, scale: Scale, start: Path, records: Path, epochs: float, schedule: str = "cosine"
+) -> SftRecipe:
     """SFT from the model in `start`."""
     recipe = load_recipe(
         "sft-small",
@@ -79,12 +77,13 @@ def sft_recipe(output: Path, scale: Scale, start: Path, records: Path, epochs: f
             "data.filters.max_tokens": scale.max_tokens,
             "output": str(output),
             "epochs": epochs,
+            "schedule": schedule,
             "batch": scale.batch,
             "micro_batch": scale.batch,
             "learning_rate": scale.learning_rate,
             "max_tokens": scale.max_tokens,
-            "save_every": 100,
-            "keep": 30,
+            "save_every": scale.save_every,
+            "keep": 100,
         },
     )
     assert isinstance(recipe, SftRecipe)

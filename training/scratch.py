@@ -1,10 +1,12 @@
 """A tokenizer and a model of a few million parameters from nothing, for experiments that two cores can carry.
 
-Prompt length decides whether such a model learns at all, so the tokenizer is made from the trajectories: words and
-single digits by byte-level BPE, and every line that returns verbatim from task to task (instructions, lines of a
-formula) is one token. Lines that carry values are not: those must be copied digit by digit.
+Prompt length decides whether such a model learns at all, so the tokenizer is made from the trajectories: words by
+byte-level BPE, numbers by up to three digits, and every line that returns verbatim from task to task (instructions,
+lines of a formula) is one token. Lines that carry values are not: the model must look these up in the note, so its
+first weights and its first lessons are made for that.
 """
 
+import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,6 +20,11 @@ from training.render import COMPACT, Renderer
 
 _LINES = re.compile(r"\n|\\n")
 _MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+_BREAK = "\\n"
+_PIECES = r"[^\W\d]\w* = |\d{1,3}|[^\W\d]+:? ?|[^\w\s\\]+ ?|\\|\s+"
+"""`name = `, up to three digits, words and signs with the blank behind them. So a number is the same tokens wherever it
+stands, and what names it stands right before it, in a note as in code: to copy it takes one look back."""
+_READING = re.compile(r"([^\W\d]+):? (\d+(?:\.\d+)?)")
 _TURN = re.compile("|".join(map(re.escape, _MARKS)))
 
 
@@ -44,13 +51,16 @@ def make_tokenizer(texts: Sequence[str], folder: Path, *, size: int = 1024, line
 
     Returned is what transformers reads from the folder, for that is what every user of the model will have.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     standing = standing_lines(texts)[:lines]
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -61,7 +71,7 @@ def make_tokenizer(texts: Sequence[str], folder: Path, *, size: int = 1024, line
     )
     known = set(standing)
     raw.train_from_iterator((_without(text, known) for text in texts), trainer)
-    raw.add_tokens([AddedToken(line, normalized=False, special=False) for line in standing])
+    raw.add_tokens([AddedToken(line, normalized=False, special=False) for line in (*standing, _BREAK)])
     made: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=raw,
         eos_token="<|im_end|>",
@@ -76,11 +86,15 @@ def make_tokenizer(texts: Sequence[str], folder: Path, *, size: int = 1024, line
 def make_model(
     vocabulary: int, *, hidden: int = 192, layers: int = 6, heads: int = 6, context: int = 2048, seed: int = 0
 ) -> Any:
-    """A Qwen2 with random weights (float32, tied embeddings), the same for the same seed."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    """A Llama with random weights (float32, tied embeddings), the same for the same seed.
 
-    config = Qwen2Config(
+    Not a Qwen2: beside a model of that type transformers reads every tokenizer as Qwen's own, which splits digits and
+    words otherwise than ours was made to.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
         intermediate_size=hidden * 3,
@@ -88,6 +102,7 @@ def make_model(
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=context,
+        attention_bias=True,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=1,
@@ -96,32 +111,69 @@ def make_model(
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
-        return Qwen2ForCausalLM(config)
+        model = LlamaForCausalLM(config)
+        _structure(model)
+        return model
     finally:
         torch.random.set_rng_state(state)
 
 
-def echoes(records: Iterable[AttemptRecord], renderer: Renderer) -> list[Example]:
-    """Examples in which the first paragraph of a task is said back, one for each text. They teach nothing but to copy,
-    which is what a model without any pre-training lacks most."""
+def lookups(records: Iterable[AttemptRecord], renderer: Renderer, seed: int = 0) -> list[Example]:
+    """Examples in which the numbers of a train task's note are asked back in another order, one for each text.
+
+    They teach nothing but to find a value by the word before it, which is what a model without any pre-training lacks
+    most: `name = 12.5` for every `name 12.5` and `name: 12.5` of the note.
+    """
     notes: dict[str, AttemptRecord] = {}
     for record in records:
         text = next((message.content for message in record.messages if message.role == "user"), None) or ""
-        notes.setdefault(text.split("\n\n")[0], record)
-    return [
-        replace(example, reward=None)
-        for note, record in notes.items()
-        if record.task.split == "train"
-        for example in examples_of(
-            record.model_copy(
-                update={
-                    "messages": (Message(role="user", content=note), Message(role="assistant", content=note)),
-                    "calls": (),
-                }
-            ),
-            renderer,
-        )
-    ]
+        if record.task.split == "train" and _READING.search(note := text.split("\n\n")[0]):
+            notes.setdefault(note, record)
+    rng, examples = random.Random(seed), []
+    for note, record in notes.items():
+        readings = _READING.findall(note)
+        rng.shuffle(readings)
+        said = "\n".join(f"{name} = {value}" for name, value in readings)
+        talk = (Message(role="user", content=note), Message(role="assistant", content=said))
+        told = record.model_copy(update={"messages": talk, "calls": ()})
+        examples += [replace(example, reward=None) for example in examples_of(told, renderer)]
+    return examples
+
+
+def _structure(model: Any) -> None:
+    """Weights that make it easy to look a value up, which random ones find only after thousands of steps.
+
+    In the first layer two heads look one token back and one looks two back: their queries and keys are biases, turned
+    against each other by the rotary angle of the distance. In the second layer two heads look for places behind a token
+    like the present one, and what a head sees goes out as it came in (compare mimetic initialisation, arXiv
+    2305.09828). All of it is free to change in training.
+    """
+    import torch
+
+    def orthogonal() -> Any:
+        return torch.nn.init.orthogonal_(torch.empty(hidden, hidden))
+
+    hidden, heads = model.config.hidden_size, model.config.num_attention_heads
+    size = hidden // heads
+    parts = [slice(head * size, (head + 1) * size) for head in range(heads)]
+    angles = model.model.rotary_emb.inv_freq.float()
+    first, second = (layer.self_attn for layer in model.model.layers[:2])
+    with torch.no_grad():
+        model.model.embed_tokens.weight.normal_(0, 0.05)
+        for part, distance in zip(parts, (1, 1, 2), strict=False):
+            first.q_proj.weight[part] *= 0.1
+            first.k_proj.weight[part] *= 0.1
+            first.q_proj.bias[part] = 8 * torch.cat([torch.ones_like(angles), torch.zeros_like(angles)])
+            first.k_proj.bias[part] = 8 * torch.cat([torch.cos(distance * angles), torch.sin(distance * angles)])
+        values, out = orthogonal(), orthogonal()
+        first.v_proj.weight.copy_(values)
+        first.o_proj.weight.copy_(0.1 * out)
+        for part in parts[:2]:
+            second.q_proj.weight[part] = 1.5 * values[part]
+            second.k_proj.weight[part] = 1.5 * out[:, part].T
+        values = orthogonal()
+        second.v_proj.weight.copy_(values)
+        second.o_proj.weight.copy_(0.3 * values.T)
 
 
 def parameters(model: Any) -> int:

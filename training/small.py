@@ -63,28 +63,25 @@ class Experiment:
         return found
 
     def demonstrations(self) -> Path:
-        """Let the expert solve the train tasks of these categories over MCP."""
-        from agent.expert import Expert
+        """The solutions of the train tasks of these categories, acted out over MCP: run the code, submit its answer."""
+        from agent.models import Scripted, call
         from agent.rollout import Rollout, Settings
         from agent.rollout import Tally as State
         from training.collect import serve_environment
 
-        folder, registry, settings = self.out / "demonstrations", self._registry(), Settings("expert")
+        folder, registry = self.out / "demonstrations", self._registry()
         tasks = self._ids(registry, self.tasks(), "train")
 
         def player(task: str, number: int) -> "Model":
-            oracle = registry.truth(task).oracle
-            seed = settings.seed_of(task, number)
-            return Expert(registry.get(task), oracle, seed=seed, mistakes=self.scale.mistakes)
+            code = registry.truth(task).oracle.rstrip()
+            return Scripted([call("execute_code", code=code), call("submit_answer", variable="answer")], "teacher")
 
         def watch(state: State) -> None:
             if state.done % 500 == 0 or state.done == state.total:
                 console.print(f"demonstrations {state.done}/{state.total}, score {state.score}")
 
-        rollout = Rollout(tasks, self.scale.attempts, player, settings, folder, watch=watch)
-        # An expert that mends a mistake needs more turns than the policy is given.
-        served = self.rollout.model_copy(update={"turns": 15})
-        anyio.run(rollout.run, lambda: serve_environment(served, self.out / "server"))
+        rollout = Rollout(tasks, 1, player, Settings("teacher"), folder, watch=watch)
+        anyio.run(rollout.run, lambda: serve_environment(self.rollout, self.out / "server"))
         return folder
 
     def start(self) -> Path:
@@ -112,20 +109,21 @@ class Experiment:
         return folder
 
     def reading(self) -> Path:
-        """Teach the model to copy: the notes of the train tasks, said back. Values must be carried from the note into
-        the code digit by digit, and from the demonstrations alone that is learned last."""
+        """Teach the model to look values up in the notes of the train tasks: from the demonstrations alone that is
+        learned last, though most of the answer hangs on it."""
         from training.data import as_seen, load
         from training.policy import load_model
         from training.render import Renderer, load_tokenizer
-        from training.scratch import echoes
+        from training.scratch import lookups
         from training.sft import fit, model_folder
 
         start, records = self.start(), self.demonstrations()
-        recipe = sft_recipe(self.out / "reading", self.scale, start, records, self.scale.reading)
+        constant = "constant_with_warmup"
+        recipe = sft_recipe(self.out / "reading", self.scale, start, records, self.scale.reading, constant)
         folder = model_folder(recipe)
         if not (folder / "config.json").is_file():
             tokenizer = load_tokenizer(str(start))
-            examples = echoes([as_seen(record) for record in load([records])], Renderer(tokenizer))
+            examples = lookups([as_seen(record) for record in load([records])], Renderer(tokenizer))
             model = load_model(recipe.model, len(tokenizer))
             console.print(f"reading: {fit(recipe, model, tokenizer, examples)}", markup=False, highlight=False)
         return folder
@@ -144,41 +142,43 @@ class Experiment:
         """Attempt held-out tasks with a model; what came out, in all and by category. `sampled`: at the temperature of
         the rollouts instead of greedily."""
         ids = self._ids(self._registry(), categories, "test")
-        ids = ids[:: max(1, len(ids) // self.scale.held_out)][: self.scale.held_out]
+        count = min(len(ids), self.scale.held_out)
+        ids = [ids[place * len(ids) // count] for place in range(count)]
         chosen = [(task, 1) for task in ids]
         return self._attempt(model, name, chosen, self.rollout.temperature if sampled else 0.0)
 
     def calibrate(self) -> tuple[Path, list[str]]:
-        """What PPO begins with: a model, and the categories of train tasks whose sampled success lies in the band.
+        """What PPO begins with: a checkpoint of the SFT, and the categories whose sampled success there is in the band.
 
-        The trained model comes first, then its checkpoints from the last to the first: where SFT solves all but
-        everything, an earlier one leaves something to learn. Taken is the first with as many categories as are wanted,
-        else the one with most.
+        Success on train tasks grows with the steps, so the first checkpoint that reaches the middle of the band is
+        found by halving. Raises ExampleError where no category is in the band then.
         """
         path = self.out / "calibrated.json"
         if not path.is_file():
-            final = self.sft()
-            steps = sorted((int(one.name.split("-")[1]), one) for one in final.parent.glob("checkpoint-*"))
-            found: list[tuple[Path, list[str]]] = []
-            for model in (final, *(folder for _, folder in reversed(steps))):
-                found.append((model, self._in_band(model)))
-                if len(found[-1][1]) >= self.scale.wanted:
-                    break
-            model, categories = max(found, key=lambda one: len(one[1]))
+            found = sorted(self.sft().parent.glob("checkpoint-*"), key=lambda one: int(one.name.split("-")[1]))
+            low, high = 0, len(found) - 1
+            while low < high:
+                middle = (low + high) // 2
+                if self._probe(found[middle])["all"]["success"] < statistics.mean(self.scale.band):
+                    low = middle + 1
+                else:
+                    high = middle
+            rows = self._probe(found[low])["categories"]
+            least, most = self.scale.band
+            categories = [category for category, row in rows.items() if least <= row["success"] <= most]
             if not categories:
                 raise ExampleError(f"No category's sampled success is in {self.scale.band}: see result-probe-*.json.")
-            _write(path, {"model": str(model.relative_to(self.out)), "categories": categories})
+            _write(path, {"model": str(found[low].relative_to(self.out)), "categories": categories})
         told = json.loads(path.read_text())
         return self.out / told["model"], list(told["categories"])
 
-    def _in_band(self, model: Path) -> list[str]:
-        registry, (low, high) = self._registry(), self.scale.band
+    def _probe(self, model: Path) -> dict[str, Any]:
+        """Sampled success on train tasks."""
+        registry = self._registry()
         probes = []
         for category in self.tasks():
             probes += [(task, 1) for task in self._ids(registry, [category], "train")[: self.scale.probes]]
-        name = "probe" if model.name == "model" else f"probe-{model.name}"
-        rows = self._attempt(model, name, probes, self.rollout.temperature)["categories"]
-        return [category for category, row in rows.items() if low <= row["success"] <= high]
+        return self._attempt(model, f"probe-{model.name}", probes, self.rollout.temperature)
 
     def ppo(self, seed: int) -> None:
         """PPO from the calibrated model on its categories; success on held-out tasks of them before and after."""

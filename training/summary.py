@@ -25,7 +25,7 @@ def summary(records: Sequence[AttemptRecord]) -> dict[str, Any]:
 
 
 def plot(curves: dict[str, Path], target: Path) -> None:
-    """Success per iteration of several runs as a picture; nothing where matplotlib is not installed."""
+    """Success per iteration of several runs, and its mean over five, as a picture; nothing without matplotlib."""
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
@@ -33,6 +33,8 @@ def plot(curves: dict[str, Path], target: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    # Equal runs give equal files.
+    mpl.rcParams["svg.hashsalt"] = target.name
     from matplotlib import pyplot as plt
 
     from training.metrics import read_metrics
@@ -40,9 +42,13 @@ def plot(curves: dict[str, Path], target: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4))
     for name, path in curves.items():
         lines = read_metrics(path)
-        axes.plot([line["iteration"] for line in lines], [line["success"] for line in lines], label=name)
-    axes.set(xlabel="iteration", ylabel="sampled success", ylim=(0, 1), title="PPO over MCP")
-    axes.legend()
+        steps, values = [line["iteration"] for line in lines], [line["success"] for line in lines]
+        means = [sum(values[max(0, end - 5) : end]) / min(5, end) for end in range(1, len(values) + 1)]
+        (drawn,) = axes.plot(steps, means, label=name)
+        axes.plot(steps, values, color=drawn.get_color(), alpha=0.25, linewidth=1)
+    axes.set(xlabel="iteration", ylabel="sampled success on train tasks", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
     figure.tight_layout()
-    figure.savefig(target)
+    figure.savefig(target, metadata={"Date": None})
     plt.close(figure)

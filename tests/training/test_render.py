@@ -18,7 +18,6 @@ from training.data import as_seen, examples_of, load
 from training.errors import ConfigError, ExampleError
 from training.policy import load_model
 from training.render import Renderer, load_tokenizer, plain_message
-from training.scratch import echoes, standing_lines
 
 Small = tuple[Path, Any, Any]
 
@@ -96,24 +95,6 @@ def test_a_template_that_changes_earlier_turns_gives_a_segment_for_each(expert: 
     assert "(gone)" in tokenizer.decode(segments[-1].ids)
 
 
-def test_the_tokenizer_reads_back_what_it_wrote(expert: Path, small: Small) -> None:
-    _, tokenizer, _ = small
-    for text in ("  two  blanks\n\n1234.5 mg/dL", 'é ×10³/µL \\n \\" <tool_call>', "<|im_start|>user\nx<|im_end|>"):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert tokenizer.decode(ids, skip_special_tokens=False) == text
-    assert len(tokenizer("123456", add_special_tokens=False)["input_ids"]) == 6
-
-
-def test_standing_lines_are_those_that_never_vary() -> None:
-    texts = [
-        f'the same instruction every time\nheight = {n} cm, measured{{"code": "return a + b * 10\\nx = {n}"}}'
-        for n in range(20)
-    ]
-    assert standing_lines(texts) == ["the same instruction every time"]
-    code = [f"return weight / height ** 2\\nvalue_of_it = {n}" for n in range(20)]
-    assert standing_lines(code) == ["return weight / height ** 2"]
-
-
 def test_what_has_no_template_or_is_not_there_is_refused(small: Small, tmp_path: Path) -> None:
     folder, _, model = small
     bare = load_tokenizer(str(folder))
@@ -129,15 +110,3 @@ def test_what_has_no_template_or_is_not_there_is_refused(small: Small, tmp_path:
     rows = model.get_input_embeddings().weight.shape[0]
     with pytest.raises(ConfigError, match="not of one checkpoint"):
         load_model(ModelSection(name=str(folder)), rows + 1)
-
-
-def test_an_echo_says_the_note_back_and_learns_that_alone(expert: Path, small: Small) -> None:
-    _, tokenizer, _ = small
-    records = load([expert])
-    made = echoes(records, Renderer(tokenizer))
-    assert len(made) == len({record.task.id for record in records})
-    for example in made:
-        ((start, end),) = example.turns
-        said = tokenizer.decode(example.ids[start:end]).removesuffix(tokenizer.eos_token)
-        assert said in tokenizer.decode(example.ids[:start])
-        assert sum(example.mask) == end - start
