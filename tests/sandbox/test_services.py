@@ -13,8 +13,8 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 import pytest
 
 from sandbox.base import MOST_CONNECTIONS, Limits, Sandbox, SandboxConfig, Service, Session, SessionSpec
-from sandbox.errors import SandboxFailure, SandboxUnavailable
-from tests.sandbox.contract.conftest import BACKENDS, good, make
+from sandbox.errors import SandboxFailure
+from tests.sandbox.contract.conftest import BACKENDS, good, serving
 
 pytestmark = pytest.mark.anyio
 PORT = 8080
@@ -98,14 +98,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 async def sandbox(backend: str) -> AsyncIterator[Sandbox]:
-    started = make(backend, SandboxConfig(packages=(), preload=(), pool=1))
-    try:
-        await started.start()
-    except SandboxUnavailable as error:
-        await started.close()
-        pytest.skip(f"{backend} cannot start here: {error}")
-    yield started
-    await started.close()
+    async with serving(backend, SandboxConfig(packages=(), preload=(), pool=1)) as one:
+        yield one
 
 
 @pytest.fixture
@@ -288,16 +282,10 @@ second.sendall(b"s"); print(all_of(second)); second.sendall(b"later"); second.sh
 
 @pytest.mark.parametrize("level", ["landlock", "unsafe-subprocess"])
 async def test_other_levels_refuse(level: str, host: Host) -> None:
-    weaker = make(level, SandboxConfig(packages=(), preload=(), pool=0))
-    try:
-        await weaker.start()
+    async with serving(level, SandboxConfig(packages=(), preload=(), pool=0)) as weaker:
         with pytest.raises(SandboxFailure, match=r"service 0.*use --sandbox embedded or docker"):
             await weaker.open(spec(host.path))
         await (await weaker.open(SessionSpec())).close()
-    except SandboxUnavailable as error:
-        pytest.skip(str(error))
-    finally:
-        await weaker.close()
     assert level in BACKENDS
 
 

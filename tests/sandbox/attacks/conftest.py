@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import Execution, Limits, Sandbox, SandboxConfig, Session, SessionSpec
-from sandbox.errors import SandboxUnavailable
 from tests.sandbox.attacks import claims
 from tests.sandbox.attacks.world import World
-from tests.sandbox.contract.conftest import make
+from tests.sandbox.contract.conftest import serving
 
 MIB = 1 << 20
 LIMITS = Limits(call_seconds=20, memory=256 * MIB, disk=16 * MIB, inodes=200, processes=24)
@@ -77,14 +76,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 async def sandbox(backend: str, world: World) -> AsyncIterator[Sandbox]:
-    started = make(backend, SandboxConfig(sources=world.sources, packages=("numpy",), preload=("numpy",), pool=0))
-    try:
-        await started.start()
-    except SandboxUnavailable as error:
-        await started.close()
-        pytest.skip(f"{backend} cannot start here: {error}")
-    yield started
-    await started.close()
+    config = SandboxConfig(sources=world.sources, packages=("numpy",), preload=("numpy",), pool=0)
+    async with serving(backend, config) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

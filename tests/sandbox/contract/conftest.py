@@ -6,6 +6,7 @@ its reason. `WEAKER` names, by backend, the limits that it says it does not hold
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -38,6 +39,21 @@ def make(name: str, config: SandboxConfig) -> Sandbox:
     return factory(config)
 
 
+@asynccontextmanager
+async def serving(name: str, config: SandboxConfig) -> AsyncIterator[Sandbox]:
+    """The backend of that name, until the end of the block. Skips where it cannot start on this machine."""
+    one = make(name, config)
+    try:
+        await one.start()
+    except SandboxUnavailable as error:
+        await one.close()
+        pytest.skip(f"{name} cannot start here: {error}")
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
@@ -67,14 +83,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 async def sandbox(backend: str, sources: dict[str, Path]) -> AsyncIterator[Sandbox]:
     config = SandboxConfig(sources=sources, packages=("numpy", "pandas"), preload=("numpy", "pandas"), pool=1)
-    started = make(backend, config)
-    try:
-        await started.start()
-    except SandboxUnavailable as error:
-        await started.close()
-        pytest.skip(f"{backend} cannot start here: {error}")
-    yield started
-    await started.close()
+    async with serving(backend, config) as one:
+        yield one
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import Execution, Sandbox, SandboxConfig, Session, SessionSpec
-from sandbox.errors import SandboxUnavailable
-from tests.sandbox.contract.conftest import MIB, TIGHT, good, make, need
+from tests.sandbox.contract.conftest import MIB, TIGHT, good, need, serving
 from tests.sandbox.wheels import make_source, make_wheel
 
 pytestmark = pytest.mark.anyio
@@ -43,14 +42,8 @@ async def sandbox(backend: str, sources: dict[str, Path], wheelhouse: Path) -> A
     config = SandboxConfig(
         sources=sources, packages=("numpy", "pandas"), preload=("numpy",), pool=0, wheelhouse=wheelhouse
     )
-    started = make(backend, config)
-    try:
-        await started.start()
-    except SandboxUnavailable as error:
-        await started.close()
-        pytest.skip(f"{backend} cannot start here: {error}")
-    yield started
-    await started.close()
+    async with serving(backend, config) as one:
+        yield one
 
 
 @pytest.fixture
@@ -154,15 +147,12 @@ async def test_installs_count_against_the_disk(backend: str, session: Session) -
 
 
 async def test_without_a_wheelhouse(backend: str, sources: dict[str, Path]) -> None:
-    started = make(backend, SandboxConfig(sources=sources, packages=("numpy",), preload=(), pool=0))
-    await started.start()
-    try:
+    config = SandboxConfig(sources=sources, packages=("numpy",), preload=(), pool=0)
+    async with serving(backend, config) as started:
         session = await started.open(SessionSpec())
         done = await shell(session, "pip install clinic")
         assert "No matching distribution found for clinic" in done.stderr.text
         assert "numpy" in good(await shell(session, "pip list; test ! -e /wheels")).stdout.text
-    finally:
-        await started.close()
 
 
 async def test_a_module_written_in_the_same_moment_is_found(session: Session) -> None:
