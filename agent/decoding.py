@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelFailed
@@ -24,11 +23,7 @@ from agent.errors import ModelFailed
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ROOM = 128
-"""Tokens for which the batch has room before its keys and values have to be moved."""
-
-Pairs = list[tuple["Tensor", "Tensor"]]
-"""Keys and values of each layer, [rows, heads, tokens, size]."""
+    from agent.batch import Batch, Both
 
 
 @dataclass(frozen=True)
@@ -72,11 +67,11 @@ class Decoder:
         self._seed = seed
         self._waiting: queue.Queue[_Row | None] = queue.Queue()
         self._thread: threading.Thread | None = None
-        self._kept: OrderedDict[int, tuple[int, Pairs]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[int, list[Both]]] = OrderedDict()
         self._lock = threading.Lock()
         self._keys = itertools.count(1)
         self._rows: list[_Row] = []
-        self._cache: Any = None
+        self._batch: Batch
         self._closed = False
         self.steps = 0
         """Forward passes of the batch so far, and the tokens that they gave in `sampled`."""
@@ -113,11 +108,16 @@ class Decoder:
     def _run(self) -> None:
         import torch
 
+        from agent.batch import Batch
+
+        self._batch = Batch()
         device = next(self.model.parameters()).device
         self._generator = torch.Generator(device=device).manual_seed(self._seed)
         with torch.no_grad():
-            while self._take():
+            while True:
                 try:
+                    if not self._take():
+                        break
                     if self._rows:
                         self._step()
                 except Exception as error:
@@ -128,13 +128,14 @@ class Decoder:
         self._fail("The model was closed.")
 
     def _fail(self, why: str) -> None:
-        rows, self._rows, self._cache = self._rows, [], None
+        rows, self._rows = self._rows, []
+        self._batch.clear()
         for row in rows:
             _settle(row, error=ModelFailed(why))
 
     def _take(self) -> bool:
         """Let waiting rows join; waits while there is nothing to do. False when the decoder was closed."""
-        joined: list[tuple[_Row, Pairs]] = []
+        joined: list[tuple[_Row, list[Both]]] = []
         if self._closed:
             return False
         while len(self._rows) + len(joined) < self.batch:
@@ -147,15 +148,16 @@ class Decoder:
                     _settle(other, error=ModelFailed("The model was closed."))
                 return False
             try:
-                if not row.done.cancelled() and (pairs := self._read(row)) is not None:
-                    joined.append((row, pairs))
+                if not row.done.cancelled() and (held := self._read(row)) is not None:
+                    joined.append((row, held))
             except Exception as error:
                 _settle(row, error=ModelFailed(f"Reading the prompt failed: {type(error).__name__}: {error}"))
         if joined:
-            self._merge([*self._leave(self._rows), *joined])
+            self._rows += [row for row, _ in joined]
+            self._batch.join([held for _, held in joined])
         return True
 
-    def _read(self, row: _Row) -> Pairs | None:
+    def _read(self, row: _Row) -> "list[Both] | None":
         """Read a prompt and sample its first token; None where that ended the turn."""
         import torch
         from transformers import DynamicCache
@@ -173,11 +175,11 @@ class Decoder:
         out = self.model(input_ids=ids, position_ids=places, past_key_values=held, use_cache=True, logits_to_keep=1)
         self._draw([row], out.logits[:, -1])
         layers: list[Any] = list(held.layers)
-        pairs: Pairs = [(layer.keys, layer.values) for layer in layers]
+        read = [(layer.keys, layer.values) for layer in layers]
         if self._ended(row):
-            self._keep(row, pairs)
+            self._keep(row, read)
             return None
-        return pairs
+        return read
 
     def _step(self) -> None:
         """One token for every row."""
@@ -186,28 +188,35 @@ class Decoder:
         rows, device = self._rows, next(self.model.parameters()).device
         ids = torch.tensor([[row.ids[-1]] for row in rows], device=device)
         places = torch.tensor([[row.held] for row in rows], device=device)
-        width = max(row.held for row in rows) + 1
-        columns = torch.arange(width, device=device)[None]
-        mask = (columns >= width - 1 - places).long()
+        width = self._batch.width
+        columns = torch.arange(width + 1, device=device)[None]
+        mask = (columns >= width - places).long()
         out = self.model(
-            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._cache, use_cache=True
+            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=self._batch.cache, use_cache=True
         )
+        self._batch.advance()
         self.steps += 1
         self._draw(rows, out.logits[:, -1])
-        over = [row for row in rows if row.done.cancelled() or self._ended(row)]
-        if over:
-            for row, pairs in self._leave(over):
-                self._keep(row, pairs)
-            self._merge(self._leave([row for row in rows if row not in over]))
+        # From the end: the last row takes the place of one that leaves.
+        for number in reversed(range(len(rows))):
+            row = rows[number]
+            if row.done.cancelled() or self._ended(row):
+                rows[number] = rows[-1]
+                rows.pop()
+                self._keep(row, self._batch.leave(number))
 
     def _draw(self, rows: Sequence[_Row], logits: "Tensor") -> None:
         import torch
 
         heat = torch.tensor([row.temperature or 1.0 for row in rows], device=logits.device)
         logs = torch.log_softmax(logits.float() / heat[:, None], dim=-1)
-        drawn = torch.multinomial(logs.exp(), 1, generator=self._generator)[:, 0]
-        greedy = torch.tensor([row.temperature == 0 for row in rows], device=logits.device)
-        chosen = torch.where(greedy, logs.argmax(dim=-1), drawn)
+        # By the inverse of the distribution: `multinomial` draws a number for each word of the vocabulary.
+        sums = logs.exp().cumsum(dim=-1, dtype=torch.float64)
+        place = torch.rand(len(rows), 1, generator=self._generator, dtype=sums.dtype, device=sums.device) * sums[:, -1:]
+        chosen = torch.searchsorted(sums, place, right=True)[:, 0].clamp(max=logs.shape[1] - 1)
+        greedy = [number for number, row in enumerate(rows) if row.temperature == 0]
+        if greedy:
+            chosen[greedy] = logs[greedy].argmax(dim=-1)
         taken = logs.gather(1, chosen[:, None])[:, 0].tolist()
         for row, one, log in zip(rows, chosen.tolist(), taken, strict=True):
             row.ids.append(one)
@@ -217,82 +226,17 @@ class Decoder:
     def _ended(self, row: _Row) -> bool:
         return row.ids[-1] in self.stop or len(row.ids) >= row.max_tokens
 
-    def _keep(self, row: _Row, pairs: Pairs) -> None:
+    def _keep(self, row: _Row, held: "list[Both]") -> None:
         """Hold what was computed, then hand the turn over."""
         key = next(self._keys)
         if not row.done.cancelled():
             with self._lock:
-                self._kept[key] = (row.held, pairs)
+                self._kept[key] = (row.held, held)
                 total = sum(length for length, _ in self._kept.values())
                 while self._kept and total > self.kept_tokens:
                     total -= self._kept.popitem(last=False)[1][0]
         sampled = Sampled(tuple(row.ids), tuple(row.logprobs), row.ids[-1] in self.stop, row.reused, key)
         _settle(row, sampled)
-
-    def _leave(self, rows: Sequence[_Row]) -> list[tuple[_Row, Pairs]]:
-        """Keys and values of rows of the batch, each without its padding."""
-        found = []
-        for row in rows:
-            number = self._rows.index(row)
-            pairs = []
-            for layer in self._cache.layers:
-                start = layer.keys.shape[2] - row.held
-                pairs.append(
-                    (
-                        layer.keys[number : number + 1, :, start:].clone(),
-                        layer.values[number : number + 1, :, start:].clone(),
-                    )
-                )
-            found.append((row, pairs))
-        return found
-
-    def _merge(self, joined: Sequence[tuple[_Row, Pairs]]) -> None:
-        """Make these rows the batch, padded on the left to the longest."""
-        import torch
-        from torch.nn.functional import pad
-        from transformers import DynamicCache
-
-        self._rows = [row for row, _ in joined]
-        self._cache = DynamicCache()
-        width = max((row.held for row in self._rows), default=0)
-        for layer in range(len(joined[0][1]) if joined else 0):
-            both = [
-                torch.cat([pad(pairs[layer][side], (0, 0, width - row.held, _ROOM)) for row, pairs in joined])
-                for side in (0, 1)
-            ]
-            self._cache.layers.append(_with_room(both[0], both[1], width))
-
-
-@cache
-def _room() -> Any:
-    """A layer of a cache that has room: new tokens are written in place, where transformers' own copies all others."""
-    from torch.nn.functional import pad
-    from transformers.cache_utils import DynamicLayer
-
-    class Room(DynamicLayer):  # type: ignore[no-untyped-call]
-        store: list[Any]
-        used: int
-
-        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> Any:
-            start, end = self.used, self.used + key_states.shape[2]
-            if end > self.store[0].shape[2]:
-                self.store = [pad(one, (0, 0, 0, end - start + _ROOM)) for one in self.store]
-            for one, new in zip(self.store, (key_states, value_states), strict=True):
-                one[:, :, start:end] = new
-            self.used = end
-            self.keys, self.values = (one[:, :, :end] for one in self.store)
-            return self.keys, self.values
-
-    return Room
-
-
-def _with_room(keys: "Tensor", values: "Tensor", used: int) -> Any:
-    """Such a layer over tensors of which the first `used` columns are taken."""
-    layer = _room()()
-    layer.store, layer.used = [keys, values], used
-    layer.keys, layer.values = keys[:, :, :used], values[:, :, :used]
-    layer.dtype, layer.device, layer.is_initialized = keys.dtype, keys.device, True
-    return layer
 
 
 def _settle(row: _Row, sampled: Sampled | None = None, *, error: Exception | None = None) -> None:

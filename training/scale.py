@@ -27,7 +27,7 @@ class Scale:
     heads: int = 4
     max_tokens: int = 256
     reading: float = 0.3
-    epochs: float = 1.5
+    epochs: float = 4.0
     batch: int = 8
     learning_rate: float = 1e-3
     save_every: int = 50

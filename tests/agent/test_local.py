@@ -78,6 +78,21 @@ async def test_greedy_takes_the_likeliest_token(model: LocalModel, network: Any)
     assert done.completion_token_ids == (int(logits.argmax()),)
 
 
+async def test_tokens_are_drawn_as_often_as_the_distribution_says(model: LocalModel, network: Any) -> None:
+    from agent.decoding import _Row
+
+    await model.complete(ASK, (), temperature=1.0, max_tokens=1)
+    logits = torch.tensor([[2.0, -torch.inf, 0.0, 1.0, -torch.inf]]).expand(3, -1)
+    rows = [_Row([0], heat, 10_000, 0) for heat in (1.0, 0.5, 0.0)]
+    for _ in range(10_000):
+        model.decoder._draw(rows, logits)
+    for row, heat in zip(rows, (1.0, 0.5, 1e-9), strict=True):
+        counts = torch.tensor(row.ids).bincount(minlength=5) / len(row.ids)
+        # Four standard deviations of 10,000 draws are 0.02 at most.
+        torch.testing.assert_close(counts, torch.softmax(logits[0] / heat, dim=-1), atol=0.02, rtol=0)
+        assert counts[1] == counts[4] == 0
+
+
 async def test_conversations_of_unequal_length_share_a_batch(model: LocalModel, network: Any) -> None:
     """They join and leave at different times, and each is as if it had been alone."""
     done: dict[int, Completion] = {}
