@@ -14,7 +14,7 @@ models whose memory is not keys and values of all tokens (state-space and hybrid
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from pydantic import PrivateAttr
 
@@ -88,7 +88,7 @@ class LocalModel:
     def name(self) -> str:
         return self._name
 
-    async def __aenter__(self) -> "LocalModel":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

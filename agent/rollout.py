@@ -36,6 +36,13 @@ GREEDY, SAMPLED = 0.0, 0.6
 
 _LOST_IN_A_ROW = 3
 _REFUSED_IN_A_ROW = 5
+"""With no other outcome between; one more for each attempt that is under way beside it."""
+_REFUSALS = {
+    "ModelRefused": "The model cannot be asked",
+    "ModelFailed": "The model cannot be asked",
+    "start_task": "No episode can be started",
+}
+"""Kinds of failure that the next attempt will share."""
 _SETTINGS = "rollout.json"
 
 
@@ -194,14 +201,16 @@ class Rollout:
         )
 
     def _finished(self, key: tuple[str, int], record: AttemptRecord) -> bool:
-        """Whether an attempt needs no further try. Raises RolloutError when the model refuses again and again."""
+        """Whether an attempt needs no further try. Raises RolloutError where all others would fail likewise."""
         if record.outcome != "infra_error":
             self._refused = 0
             return True
         kind = record.error.kind if record.error else ""
-        self._refused = self._refused + 1 if kind in ("ModelRefused", "ModelFailed") else 0
-        if record.error and (kind == ModelRefused.__name__ or self._refused >= _REFUSED_IN_A_ROW):
-            raise RolloutError(f"The model cannot be asked: {record.error.message}")
+        self._refused = self._refused + 1 if kind in _REFUSALS else 0
+        if record.error and (
+            kind == ModelRefused.__name__ or self._refused >= _REFUSED_IN_A_ROW + self.concurrency - 1
+        ):
+            raise RolloutError(f"{_REFUSALS[kind]}: {record.error.message}")
         self._tries[key] = self._tries.get(key, 0) + 1
         return self._tries[key] > self.retries
 

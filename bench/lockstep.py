@@ -1,5 +1,5 @@
 """Rollouts in lock-step, as TRL's GRPO does them: one turn for the whole batch, then its tools one after another, then
-the next turn. The same agent plays, held back at two gates."""
+the next turn. The same agent plays, held back at two gates. Sampling is ours, or padded as TRL's (`bench.padded`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,8 @@ from agent.client import Environment
 from agent.loop import Agent
 from agent.models import Completion, Model, ToolSchema
 from agent.trajectory import AgentLimits
+from bench.padded import Padded
+from bench.pupil import Pupil
 from tasks.attempt import AttemptRecord, Message
 from tasks.task import Task
 
@@ -18,7 +20,7 @@ class Batch:
     """Episodes that wait for one another: nobody samples before all have come, nobody acts before all have sampled."""
 
     def __init__(self, size: int) -> None:
-        self._live, self._here = size, 0
+        self.live, self._here = size, 0
         self._gate = anyio.Event()
 
     async def wait(self) -> None:
@@ -29,11 +31,11 @@ class Batch:
         await gate.wait()
 
     def leave(self) -> None:
-        self._live -= 1
+        self.live -= 1
         self._open()
 
     def _open(self) -> None:
-        if self._here >= self._live:
+        if self._here >= self.live:
             self._gate.set()
             self._gate, self._here = anyio.Event(), 0
 
@@ -97,7 +99,13 @@ class _OneByOne(_Around):
 
 
 async def play(
-    environment: Environment, model: Model, tasks: Sequence[str], limits: AgentLimits, size: int
+    environment: Environment,
+    model: Pupil,
+    tasks: Sequence[str],
+    limits: AgentLimits,
+    size: int,
+    *,
+    padded: bool = False,
 ) -> list[AttemptRecord]:
     """One attempt at each task, `size` at a time."""
     records: list[AttemptRecord] = []
@@ -105,6 +113,8 @@ async def play(
     for start in range(0, len(tasks), size):
         part = tasks[start : start + size]
         batch = Batch(len(part))
+        if padded:
+            model.decoder = Padded(model, batch)
         agent = Agent(alone, _Together(model, batch), limits)
 
         async def one(task: str, agent: Agent = agent, batch: Batch = batch) -> None:

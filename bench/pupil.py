@@ -41,13 +41,12 @@ class Dictation(Decoder):
 
 
 class Pupil(LocalModel):
-    """Samples from `actor` what teachers say."""
+    """Samples from `actor` what teachers say. `decoder`: takes the tokens of its `script` for those it samples next."""
 
     def __init__(self, actor: Any, tokenizer: Any, teacher: Teacher, **options: Any) -> None:
         super().__init__(actor, tokenizer, **options)
         plain = self.decoder
-        self.dictation = Dictation(actor, stop=plain.stop, batch=plain.batch, seed=0, kept_tokens=plain.kept_tokens)
-        self.decoder = self.dictation
+        self.decoder: Any = Dictation(actor, stop=plain.stop, batch=plain.batch, seed=0, kept_tokens=plain.kept_tokens)
         self._teacher = teacher
         self._teachers: dict[int, tuple[Message, Model]] = {}
 
@@ -61,7 +60,7 @@ class Pupil(LocalModel):
             self._teachers[id(task)] = (task, self._teacher(task.content or ""))
         teacher = self._teachers[id(task)][1]
         said = (await teacher.complete(messages, tools, temperature=0, max_tokens=max_tokens)).message
-        self.dictation.script = [*self._encode(written(said)), self.tokenizer.eos_token_id]
+        self.decoder.script = [*self._encode(written(said)), self.tokenizer.eos_token_id]
         return await super().complete(messages, tools, temperature=temperature, max_tokens=max_tokens)
 
 

@@ -218,7 +218,8 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True)
 class SandboxConfig:
-    """What a backend is started with. `sources` maps a name to a host folder offered read-only as `/data`.
+    """What a backend is started with. `sources` maps a name to a host folder offered read-only as `/data`. Relative
+    paths mean those of this moment, and links are followed.
 
     `wheelhouse`: a folder of packages that appears at `/wheels`, read-only. pip in a session installs from there alone,
     into a virtual environment in `/tmp`; all that is provided counts as installed and is not changed.
@@ -238,3 +239,8 @@ class SandboxConfig:
     wheelhouse: Path | None = None
     pool: int = 2
     preload: tuple[str, ...] = ("numpy", "pandas", "sqlite3")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", {name: path.resolve() for name, path in self.sources.items()})
+        if self.wheelhouse is not None:
+            object.__setattr__(self, "wheelhouse", self.wheelhouse.resolve())

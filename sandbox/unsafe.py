@@ -205,8 +205,8 @@ class UnsafeSandbox:
 
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
-        self._sources = {name: os.path.realpath(path) for name, path in config.sources.items()}
-        self._wheels = None if config.wheelhouse is None else os.path.realpath(config.wheelhouse)
+        self._sources = {name: str(path) for name, path in config.sources.items()}
+        self._wheels = None if config.wheelhouse is None else str(config.wheelhouse)
         self._root: Path | None = None
         self._sessions: set[UnsafeSession] = set()
         self._watcher: asyncio.Task[None] | None = None

@@ -77,7 +77,7 @@ class Experiment:
             return Scripted([call("execute_code", code=code), call("submit_answer", variable="answer")], "teacher")
 
         def watch(state: State) -> None:
-            if state.done % 500 == 0 or state.done == state.total:
+            if state.done and (state.done % 500 == 0 or state.done == state.total):
                 console.print(f"demonstrations {state.done}/{state.total}, score {state.score}")
 
         rollout = Rollout(tasks, 1, player, Settings("teacher"), folder, watch=watch)

@@ -77,10 +77,10 @@ def request(kind: Kind, image: str, config: SandboxConfig, options: DockerOption
     limits, user = kind.limits, options.user or _user()
     binds = [_bind(source, target) for source, target in options.binds]
     if kind.source is not None:
-        folder = options.sources.get(kind.source) or str(config.sources[kind.source].resolve())
+        folder = options.sources.get(kind.source) or str(config.sources[kind.source])
         binds.append(_bind(folder, DATA_FOLDER))
     if config.wheelhouse is not None:
-        binds.append(_bind(str(config.wheelhouse.resolve()), "/wheels"))
+        binds.append(_bind(str(config.wheelhouse), "/wheels"))
     host = {
         "NetworkMode": "none",
         "ReadonlyRootfs": True,

@@ -65,7 +65,7 @@ def make_plan(config: SandboxConfig, root: Path, sources: dict[str, int]) -> dic
     late += [(str(_HERE / "inside"), f"{OURS}/inside"), (str(_HERE.parent / "interpreter"), f"{OURS}/interpreter")]
     late += [(str(config.sources[name]), f"/run/sources/{number}") for name, number in sources.items()]
     if config.wheelhouse is not None:
-        late.append((str(config.wheelhouse.resolve()), "/wheels"))
+        late.append((str(config.wheelhouse), "/wheels"))
     return {
         "root": str(root),
         "python": str(python),

@@ -59,8 +59,8 @@ class LandlockSandbox:
 
     def __init__(self, config: SandboxConfig) -> None:
         self._config = config
-        self._sources = {name: os.path.realpath(path) for name, path in config.sources.items()}
-        self._wheels = None if config.wheelhouse is None else os.path.realpath(config.wheelhouse)
+        self._sources = {name: str(path) for name, path in config.sources.items()}
+        self._wheels = None if config.wheelhouse is None else str(config.wheelhouse)
         self._cgroups = Cgroups()
         self._users = plan.Users([])
         self._process: subprocess.Popen[bytes] | None = None

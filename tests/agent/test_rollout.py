@@ -8,19 +8,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from agent.client import Environment, connect
 from agent.errors import ModelFailed, ModelRefused, RolloutError
 from agent.expert import Expert
 from agent.models import Completion, Model, Nothing, Scripted, call
 from agent.rollout import Rollout, Settings, Tally, finished_attempts, last_records, server
+from mcp_server.config import AppConfig
+from mcp_server.server import create_server
+from sandbox.base import Sandbox, SandboxConfig
+from sandbox.errors import SandboxUnavailable
 from tasks.data import DataRoot
 from tasks.record import RecordWriter, read_records
 from tasks.registry import Registry
@@ -101,6 +106,25 @@ async def test_a_model_that_cannot_be_asked_stops_the_rollout(
     with pytest.raises(RolloutError, match="no such key"):
         await Rollout(registry.ids()[:20], 1, lambda *_: Refuses(), Settings("x"), tmp_path, concurrency=1).run(serve)
     assert len(list(read_records([tmp_path]))) == asked
+
+
+async def test_where_no_episode_can_be_started_the_rollout_stops(
+    root: DataRoot, registry: Registry, tmp_path: Path
+) -> None:
+    def broken(config: SandboxConfig) -> Sandbox:
+        raise SandboxUnavailable("no room. Remedy: make some.")
+
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[Environment]:
+        config = AppConfig(data_root=root, log_folder=tmp_path / "server", sandbox=broken)
+        async with connect(create_server(config)) as environment:
+            yield environment
+
+    rollout = Rollout(registry.ids()[:20], 1, lambda *_: Nothing(), Settings("x"), tmp_path / "out", concurrency=3)
+    with pytest.raises(RolloutError, match=r"No episode can be started: .*no room\. Remedy: make some\."):
+        await rollout.run(serve)
+    # One more each may be under way when it is seen.
+    assert len(list(read_records([tmp_path / "out"]))) <= 10
 
 
 async def test_what_fails_always_is_given_up_unscored(serve: Serve, registry: Registry, tmp_path: Path) -> None:

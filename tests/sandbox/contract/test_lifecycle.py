@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.base import Sandbox, SandboxConfig, Session, SessionSpec
 from sandbox.errors import SandboxFailure, SandboxUnavailable, SessionClosed
-from tests.sandbox.contract.conftest import good, make
+from tests.sandbox.contract.conftest import data_of, good, make, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +51,19 @@ async def test_each_source_is_alone(sandbox: Sandbox) -> None:
     for name in ("one", "two", "one"):
         session = await sandbox.open(SessionSpec(source=name, database="x.sqlite"))
         assert "Ada" in (good(await session.execute("SELECT * FROM patients", language="sql")).value or "")
+        await session.close()
+
+
+async def test_a_relative_source_is_that_of_the_folder_it_was_named_in(
+    backend: str, sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as there:
+        there.chdir(sources["one"])
+        config = SandboxConfig(sources={"two": Path("../two")}, packages=(), preload=(), pool=0)
+    async with serving(backend, config) as one:
+        session = await one.open(SessionSpec(source="two"))
+        code = f"print(open({data_of(session)!r} + '/name.txt').read())"
+        assert good(await session.execute(code)).stdout.text == "two\n"
         await session.close()
 
 
