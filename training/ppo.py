@@ -352,6 +352,8 @@ class PpoTrainer:
         self.accelerator.wait_for_everyone()
         # Tied weights would be written once only by safetensors, and not be found again under the other name.
         self.accelerator.save_state(str(partial), safe_serialization=False)
+        # Each process writes its part into the folder that the first one renames.
+        self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             state = {
                 "iteration": self.iteration,
@@ -397,11 +399,9 @@ class PpoTrainer:
     def export(self) -> Path:
         """Write the trained model (or its adapters) and the tokenizer to <output>/model."""
         folder = self.recipe.output / "model"
-        state = self.accelerator.get_state_dict(self.policy)
+        actor = self.actor
         if self.accelerator.is_main_process:
-            own = {name[len("actor.") :]: value for name, value in state.items() if name.startswith("actor.")}
-            whole = self.accelerator.unwrap_model(self.policy).actor if self.replica is None else self.replica
-            whole.save_pretrained(folder, state_dict=own)
+            actor.save_pretrained(folder)
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(folder)
         self.accelerator.wait_for_everyone()

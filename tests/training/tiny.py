@@ -113,7 +113,15 @@ class Bandit:
         return made[share::shares], {}
 
 
-def trainer(recipe: PpoRecipe, collector: Any, *, layers: int = 1, critic: bool = True, double: bool = False) -> Any:
+def trainer(
+    recipe: PpoRecipe,
+    collector: Any,
+    *,
+    layers: int = 1,
+    critic: bool = True,
+    double: bool = False,
+    accelerator: Any = None,
+) -> Any:
     actor = model(layers)
     trunk = model(layers, seed=1).get_decoder() if critic else None
     policy, reference = Policy(actor, trunk), Policy(model(layers, seed=2), values=False)
@@ -123,4 +131,5 @@ def trainer(recipe: PpoRecipe, collector: Any, *, layers: int = 1, critic: bool 
     if double:
         policy.double()
         reference.double()
-    return PpoTrainer(recipe, policy, reference.requires_grad_(False).eval(), collector)
+    reference.requires_grad_(False).eval()
+    return PpoTrainer(recipe, policy, reference, collector, accelerator=accelerator)
