@@ -239,7 +239,7 @@ class PpoTrainer:
     def _minibatch(self, experience: Experience, rows: Sequence[int], warming: bool) -> dict[str, float]:
         """One optimiser step on these rows, split over processes and micro-batches."""
         tokens = max(int(experience.mask[list(rows)].sum()), 1)
-        parts = self._shares(rows)
+        parts = self._shares(rows, experience.rows)
         totals = torch.zeros(len(_SUMS), dtype=torch.float64)
         for number, (part, real) in enumerate(parts):
             self.accelerator.sync_gradients = number == len(parts) - 1
@@ -296,7 +296,7 @@ class PpoTrainer:
         """(log-probabilities, entropy, values) as [rows, width], and the values after the last token of each row."""
         results: list[tuple[list[int], Scored]] = []
         with torch.no_grad():
-            for part, real in self._shares(range(len(rows))):
+            for part, real in self._shares(range(len(rows)), rows):
                 batch = self._rows([rows[row] for row in part])
                 scored = module(batch, temperature=self.recipe.rollout.temperature, reference=reference)
                 if real:
@@ -313,13 +313,14 @@ class PpoTrainer:
             final[part] = scored.final
         return (grids[0], grids[1], grids[2]), final
 
-    def _shares(self, rows: Sequence[int]) -> list[tuple[list[int], bool]]:
-        """This process's micro-batches. All processes get as many; where rows run out, one is repeated and not real."""
+    def _shares(self, chosen: Sequence[int], rows: Sequence[Example]) -> list[tuple[list[int], bool]]:
+        """This process's micro-batches of the chosen rows, each in ascending order; rows of like length go together.
+        All processes get as many; where rows run out, one is repeated and not real."""
         shares, share, size = self.accelerator.num_processes, self.accelerator.process_index, self.recipe.micro_batch
-        mine = list(rows)[share::shares]
-        count = math.ceil(math.ceil(len(rows) / shares) / size)
-        parts = [(mine[number * size : (number + 1) * size], True) for number in range(count)]
-        return [part if part[0] else ([rows[0]], False) for part in parts]
+        mine = sorted(chosen, key=lambda row: len(rows[row].ids))[share::shares]
+        count = math.ceil(math.ceil(len(chosen) / shares) / size)
+        parts = [(sorted(mine[number * size : (number + 1) * size]), True) for number in range(count)]
+        return [part if part[0] else ([chosen[0]], False) for part in parts]
 
     def _rows(self, rows: Sequence[Example]) -> Any:
         padded = pad_rows([row.ids for row in rows], [row.mask for row in rows], self.pad)
