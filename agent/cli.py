@@ -4,7 +4,7 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,8 @@ import typer
 if TYPE_CHECKING:
     from agent.evaluate import Row
     from agent.models import Model
-    from agent.rollout import Connect, Players, Settings, Tally, Watch
+    from agent.rollout import Connect, Players, Rollout, Settings, Tally, Watch
+    from tasks.attempt import AttemptRecord
 
 _MODELS = "expert | nothing | constant | guess | openai:NAME | local:PATH"
 
@@ -54,6 +55,9 @@ ServerOption = Annotated[
     str | None, typer.Option("--server", help="URL of a server, for example http://127.0.0.1:8765/mcp. Default: own.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+
+_OF_RECORDS = {"records", "tasks", "family", "split", "as_json"}
+"""What `eval` may be given along with records."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -118,13 +122,16 @@ def rollout(
 
 
 def evaluate(
+    context: typer.Context,
     records: Annotated[list[Path] | None, typer.Argument(help="Folders or files of records to report on.")] = None,
     model: Annotated[str | None, typer.Option("--model", help=f"Attempt the tasks first: {_MODELS}")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="With --model: folder of the records.")] = None,
     data: DataOption = None,
     tasks: TasksOption = None,
     family: FamilyOption = None,
-    split: SplitOption = "test",
+    split: Annotated[
+        str | None, typer.Option("--split", help="train | test. Default: test with --model, both with records.")
+    ] = None,
     limit: LimitOption = None,
     attempts: AttemptsOption = 1,
     concurrency: ConcurrencyOption = 8,
@@ -140,7 +147,7 @@ def evaluate(
 ) -> None:
     """Success per family with 95% intervals clustered by patient or template, of records or of a model's attempts."""
     from agent.evaluate import evaluate as report
-    from agent.rollout import Settings, last_records
+    from agent.rollout import Settings
     from agent.trajectory import AgentLimits
 
     if (model is None) == (not records):
@@ -150,39 +157,71 @@ def evaluate(
             raise typer.BadParameter("--model needs --out, the folder of the records.")
         settings = Settings(model, seed, temperature, scaffold, AgentLimits(turns=turns))
         options = _Options(
-            out, model, data, tasks, family, split, limit, attempts, concurrency, settings, server, base_url, api_key,
-            price,
+            out, model, data, tasks, family, split or "test", limit, attempts, concurrency, settings, server, base_url,
+            api_key, price,
         )  # fmt: skip
         _print(_run(options), f"{model}: {out}", as_json)
         return
-    if missing := [str(path) for path in records or () if not path.exists()]:
+    if idle := sorted({name for name in context.params if _given(context, name)} - _OF_RECORDS):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise typer.BadParameter(f"{names}: of use with --model only, not with records.")
+    _print(report(_chosen(records or [], tasks, family, split)), "Records", as_json)
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _chosen(
+    paths: list[Path], tasks: list[str] | None, family: list[str] | None, split: str | None
+) -> "list[AttemptRecord]":
+    """The records in `paths` that pass every filter that is given."""
+    from agent.rollout import last_records
+
+    _check_split(split)
+    if missing := [str(path) for path in paths if not path.exists()]:
         raise typer.BadParameter(f"There is no {', '.join(missing)}.")
-    _print(report(last_records(records or ())), "Records", as_json)
+    chosen = [
+        record
+        for record in last_records(paths)
+        if (not tasks or record.task.id in tasks)
+        and (not family or record.task.family in family)
+        and split in (None, record.task.split)
+    ]
+    if not chosen:
+        raise typer.BadParameter("There are no such records.")
+    return chosen
+
+
+def _check_split(split: str | None) -> None:
+    if split not in (None, "train", "test"):
+        raise typer.BadParameter(f"{split!r} is not one of train, test.", param_hint="--split")
 
 
 def _run(options: _Options) -> "list[Row]":
-    """Make the attempts that are missing; a row for each family of the records in the folder."""
+    """Make the attempts that are missing; a row for each family of the attempts that were asked for."""
     import anyio
 
     from agent.errors import AgentError
     from agent.evaluate import evaluate as report
-    from agent.rollout import last_records
 
-    if options.split not in (None, "train", "test"):
-        raise typer.BadParameter(f"{options.split!r} is not one of train, test.", param_hint="--split")
+    _check_split(options.split)
     try:
-        tally = anyio.run(_attempts, options)
+        rollout = anyio.run(_attempts, options)
     except AgentError as error:
         typer.echo(f"med-copilot: {error}", err=True)
         raise SystemExit(1) from None
+    tally = rollout.tally
     if tally.resumed:
         typer.echo(f"{tally.resumed} of {tally.total} attempts were there already.", err=True)
     if tally.lost:
         typer.echo(f"{tally.lost} tries failed through no fault of the agent, and were made again.", err=True)
-    return report(last_records([options.out]))
+    return report(rollout.records())
 
 
-async def _attempts(options: _Options) -> "Tally":
+async def _attempts(options: _Options) -> "Rollout":
+    """The rollout, carried out."""
     from agent.errors import RolloutError
     from agent.rollout import Rollout
 
@@ -201,7 +240,8 @@ async def _attempts(options: _Options) -> "Tally":
                 concurrency=options.concurrency,
                 watch=watch,
             )
-            return await rollout.run(connect)
+            await rollout.run(connect)
+            return rollout
 
 
 def _server(options: _Options) -> "Connect":
@@ -271,11 +311,10 @@ async def _players(options: _Options) -> "AsyncIterator[Players]":
             from agent.expert import Expert
             from tasks.registry import Registry
 
-            registry = Registry(_root(options))
-            yield lambda task, number: Expert(
-                registry.get(task), registry.truth(task).oracle, seed=settings.seed_of(task, number)
-            )
-            registry.close()
+            with closing(Registry(_root(options))) as registry:
+                yield lambda task, number: Expert(
+                    registry.get(task), registry.truth(task).oracle, seed=settings.seed_of(task, number)
+                )
         case "nothing":
             yield lambda task, number: Nothing()
         case "constant":
@@ -295,21 +334,21 @@ async def _players(options: _Options) -> "AsyncIterator[Players]":
                 token_ids=options.token_ids,
             )
             async with endpoint:
-                yield _shared(endpoint, options)
+                played = _dressed(endpoint, settings)
+                yield lambda task, number: played
         case "local" if name:
             from agent.local import LocalModel
 
-            async with LocalModel.load(name, batch=options.concurrency, seed=settings.seed) as local:
-                yield _shared(local, options)
+            async with LocalModel.load(name, batch=options.concurrency) as local:
+                yield lambda task, number: _dressed(local.seeded(settings.seed_of(task, number)), settings)
         case _:
             raise typer.BadParameter(f"{options.model!r} is not one of {_MODELS}.", param_hint="--model")
 
 
-def _shared(model: "Model", options: _Options) -> "Players":
+def _dressed(model: "Model", settings: "Settings") -> "Model":
     from agent.scaffold import Scaffold
 
-    played: Model = Scaffold(model) if options.settings.scaffold else model
-    return lambda task, number: played
+    return Scaffold(model) if settings.scaffold else model
 
 
 def _price(text: str | None) -> Any:

@@ -99,15 +99,20 @@ async def connect(
     client = Client(
         target, mode=mode, read_timeout_seconds=timeout, client_info=Implementation(name="med-copilot", version="1")
     )
-    connected = False
+    connected, own = False, None
     try:
         async with client:
             connected = True
-            yield Environment(client)
+            try:
+                yield Environment(client)
+            except Exception as error:
+                own = _leaf(error)
+                raise
     except Exception as error:
         # The SDK's task groups wrap what happens inside them, and a dead HTTP server ends the block from there.
         leaf = _leaf(error)
-        if not connected or _is_transport(leaf):
+        # An OSError of the block is of its own files: `Environment` makes EnvironmentLost of the connection's.
+        if not connected or (_is_transport(leaf) and not (leaf is own and isinstance(own, OSError))):
             raise EnvironmentLost(_why(leaf)) from error
         raise leaf if isinstance(leaf, AgentError) else error from None
 

@@ -11,6 +11,7 @@ Left out: beams, penalties, paged memory, draft models. Where those matter, serv
 import asyncio
 import itertools
 import queue
+import random
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from agent.errors import ModelFailed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from agent.batch import Batch, Both
+    from agent.batch import Both
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class _Row:
     temperature: float
     max_tokens: int
     key: int
+    draws: random.Random
     done: "Future[Sampled]" = field(default_factory=Future)
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -64,22 +66,30 @@ class Decoder:
 
     def __init__(self, model: Any, *, stop: frozenset[int], batch: int, seed: int, kept_tokens: int) -> None:
         self.model, self.stop, self.batch, self.kept_tokens = model, stop, max(1, batch), kept_tokens
+        from agent.batch import Batch
+
         self._seed = seed
         self._waiting: queue.Queue[_Row | None] = queue.Queue()
         self._thread: threading.Thread | None = None
         self._kept: OrderedDict[int, tuple[int, list[Both]]] = OrderedDict()
         self._lock = threading.Lock()
-        self._keys = itertools.count(1)
+        self._keys, self._requests = itertools.count(1), itertools.count()
         self._rows: list[_Row] = []
-        self._batch: Batch
+        self._batch = Batch()
         self._closed = False
         self.steps = 0
         """Forward passes of the batch so far, and the tokens that they gave in `sampled`."""
         self.sampled = 0
 
-    async def sample(self, prompt: Sequence[int], *, temperature: float, max_tokens: int, key: int = 0) -> Sampled:
-        """Sample until a stop id or `max_tokens`. Raises ModelFailed. Cancelling takes the row out of the batch."""
-        row = _Row(list(prompt), temperature, max_tokens, key)
+    async def sample(
+        self, prompt: Sequence[int], *, temperature: float, max_tokens: int, key: int = 0, seed: str | None = None
+    ) -> Sampled:
+        """Sample until a stop id or `max_tokens`. Raises ModelFailed. Cancelling takes the row out of the batch.
+
+        `seed`: of the random choices; by default they follow from the decoder's and the number of the request.
+        """
+        draws = random.Random(f"{self._seed} {next(self._requests)}" if seed is None else seed)
+        row = _Row(list(prompt), temperature, max_tokens, key, draws)
         with self._lock:
             if self._closed:
                 raise ModelFailed("The model was closed.")
@@ -108,11 +118,6 @@ class Decoder:
     def _run(self) -> None:
         import torch
 
-        from agent.batch import Batch
-
-        self._batch = Batch()
-        device = next(self.model.parameters()).device
-        self._generator = torch.Generator(device=device).manual_seed(self._seed)
         with torch.no_grad():
             while True:
                 try:
@@ -201,9 +206,10 @@ class Decoder:
         for number in reversed(range(len(rows))):
             row = rows[number]
             if row.done.cancelled() or self._ended(row):
+                held = self._batch.leave(number)
                 rows[number] = rows[-1]
                 rows.pop()
-                self._keep(row, self._batch.leave(number))
+                self._keep(row, held)
 
     def _draw(self, rows: Sequence[_Row], logits: "Tensor") -> None:
         import torch
@@ -212,7 +218,8 @@ class Decoder:
         logs = torch.log_softmax(logits.float() / heat[:, None], dim=-1)
         # By the inverse of the distribution: `multinomial` draws a number for each word of the vocabulary.
         sums = logs.exp().cumsum(dim=-1, dtype=torch.float64)
-        place = torch.rand(len(rows), 1, generator=self._generator, dtype=sums.dtype, device=sums.device) * sums[:, -1:]
+        drawn = torch.tensor([[row.draws.random()] for row in rows], dtype=sums.dtype, device=sums.device)
+        place = drawn * sums[:, -1:]
         chosen = torch.searchsorted(sums, place, right=True)[:, 0].clamp(max=logs.shape[1] - 1)
         greedy = [number for number, row in enumerate(rows) if row.temperature == 0]
         if greedy:

@@ -109,7 +109,8 @@ class Endpoint:
         """Raises ContextOverflow, ModelRefused (a key or a name that is wrong), ModelFailed."""
         import openai
 
-        options: dict[str, Any] = {self._limit: max_tokens}
+        limit = self._limit
+        options: dict[str, Any] = {limit: max_tokens}
         if tools:
             options["tools"] = list(tools)
         if self._logprobs:
@@ -128,7 +129,7 @@ class Endpoint:
                 )
         except openai.APIStatusError as error:
             text = f"{self._name}: {error.message}"
-            if error.status_code == 400 and self._limit != _NEWER and _NEWER in text:
+            if error.status_code == 400 and limit != _NEWER and _NEWER in text:
                 # Reasoning models at OpenAI know the limit by its newer name only.
                 self._limit = _NEWER
                 return await self.complete(messages, tools, temperature=temperature, max_tokens=max_tokens)
@@ -136,11 +137,15 @@ class Endpoint:
                 raise ContextOverflow(text) from error
             refused = error.status_code in (401, 403, 404)
             raise (ModelRefused(text) if refused else ModelFailed(text)) from error
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError) as error:
             raise ModelFailed(f"{self._name}: {error}") from error
         return self._completion(reply, time.perf_counter() - began)
 
     def _completion(self, reply: "ChatCompletion", seconds: float) -> Completion:
+        if isinstance(reply, str):
+            raise ModelFailed(
+                f"{self._name}: the answer is no JSON. Does the base URL end as the server wants it (/v1)?"
+            )
         if not reply.choices:
             raise ModelFailed(f"{self._name}: the answer holds no choice.")
         choice = reply.choices[0]

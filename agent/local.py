@@ -21,11 +21,15 @@ from pydantic import PrivateAttr
 from agent.chat import Parsed, parse_calls
 from agent.decoding import Decoder, Sampled
 from agent.errors import ContextOverflow, ModelRefused
-from agent.models import Completion, ToolSchema, assistant
+from agent.models import Completion, Model, ToolSchema, assistant
 from tasks.attempt import Message, Usage
 
 LEAST = 16
 """Tokens of room that a turn must have, to be worth sampling."""
+
+
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Kinds of layers that keep keys and values."""
 
 
 class _Turn(Message):
@@ -59,6 +63,11 @@ class LocalModel:
     ) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise ModelRefused(f"The tokenizer of {name} has no chat template.")
+        kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+        if getattr(model, "_is_stateful", False) or not kinds <= _ATTENTION:
+            raise ModelRefused(
+                f"{name} keeps more than keys and values of tokens: serve it, and name it as openai:NAME."
+            )
         if tokenizer.eos_token_id is None:
             raise ModelRefused(f"The tokenizer of {name} names no token that ends a turn.")
         self._name, self.tokenizer = name, tokenizer
@@ -71,6 +80,7 @@ class LocalModel:
         """From a folder or the hub's cache. `device`: default a GPU where there is one. Raises ModelRefused."""
         try:
             import torch
+            from safetensors import SafetensorError
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
             raise ModelRefused(
@@ -79,7 +89,7 @@ class LocalModel:
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelRefused(f"There is no model that transformers can load at {path}: {error}") from None
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
         return cls(model, tokenizer, **{"name": path, **options})
@@ -104,8 +114,19 @@ class LocalModel:
         """Forget keys and values: to be called after the model was trained, while nothing is being sampled."""
         self.decoder.forget()
 
+    def seeded(self, seed: int) -> Model:
+        """This model for one attempt: what it draws there follows from the seed and the conversation, whatever else is
+        sampled beside it."""
+        return _Seeded(self, seed)
+
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolSchema], *, temperature: float, max_tokens: int
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        *,
+        temperature: float,
+        max_tokens: int,
+        seed: int | None = None,
     ) -> Completion:
         """The next turn, with its token ids and log-probabilities. Raises ContextOverflow, ModelFailed."""
         prompt, key = self._prompt(messages, tools)
@@ -113,7 +134,13 @@ class LocalModel:
         if room < min(LEAST, max_tokens):
             raise ContextOverflow(f"{len(prompt)} tokens do not fit a context of {self.context}.")
         began = time.perf_counter()
-        sampled = await self.decoder.sample(prompt, temperature=temperature, max_tokens=room, key=key)
+        sampled = await self.decoder.sample(
+            prompt,
+            temperature=temperature,
+            max_tokens=room,
+            key=key,
+            seed=None if seed is None else f"{seed} {len(messages)}",
+        )
         parsed = self._parse(sampled)
         made = assistant(parsed.content, parsed.calls, before=messages)
         turn = _Turn(**{**made.model_dump(), "reasoning_content": parsed.reasoning})
@@ -169,6 +196,24 @@ class LocalModel:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+
+class _Seeded:
+    """`inner` in one attempt."""
+
+    def __init__(self, inner: LocalModel, seed: int) -> None:
+        self._inner, self._seed = inner, seed
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def complete(
+        self, messages: Sequence[Message], tools: Sequence[ToolSchema], *, temperature: float, max_tokens: int
+    ) -> Completion:
+        return await self._inner.complete(
+            messages, tools, temperature=temperature, max_tokens=max_tokens, seed=self._seed
+        )
 
 
 def _same(one: Message, other: Message) -> bool:

@@ -21,9 +21,6 @@ from tasks.task import Grade
 
 Save = Callable[[AttemptRecord], None]
 
-_CHARACTERS_PER_TOKEN = 3
-"""Few, so that an estimated length is rather too long."""
-
 
 class Agent:
     """Works on tasks of `environment` with `model`. Holds nothing of an attempt: several may run at once."""
@@ -49,10 +46,7 @@ class Agent:
         task = await self.environment.task(task_id)
         trajectory = Trajectory(task, self.model.name, self.limits, temperature, number, seed, run_id)
         try:
-            with anyio.move_on_after(self.limits.seconds):
-                await self._play(trajectory)
-            if trajectory.over is None:
-                trajectory.over = EpisodeOver("limit", "seconds", f"{self.limits.seconds:g} s were up.")
+            await self._play(trajectory)
         except EnvironmentLost as error:
             trajectory.over = EpisodeOver("infra_error", "environment_lost", str(error))
         except ModelFailed as error:
@@ -75,6 +69,8 @@ class Agent:
         try:
             await self._start(trajectory)
             for _ in range(self.limits.turns):
+                if trajectory.seconds_left <= 0:
+                    raise EpisodeOver("limit", "seconds", f"{self.limits.seconds:g} s were up.")
                 try:
                     await self._step(trajectory)
                     bad = 0
@@ -122,17 +118,24 @@ class Agent:
         room = min(limits.call_tokens, limits.tokens - trajectory.sampled)
         if room <= 0:
             raise EpisodeOver("limit", "tokens", f"{trajectory.sampled} tokens were sampled.")
-        fits = limits.context_tokens * _CHARACTERS_PER_TOKEN
         while (messages := prompts.trimmed(trajectory.messages, trajectory.level)) is not None:
             # Only what can be trimmed is held against our own estimate: a long task must still be tried.
             more = prompts.trimmed(trajectory.messages, trajectory.level + 1) is not None
-            if not more or sum(map(_characters, messages)) <= fits:
+            size = prompts.characters(messages)
+            if not more or trajectory.estimate(size) <= limits.context_tokens:
                 try:
-                    return await self.model.complete(
-                        messages, trajectory.tools, temperature=trajectory.temperature, max_tokens=room
-                    )
+                    # A limit of its own: who does not answer has failed, and the time of the episode is no verdict.
+                    with anyio.fail_after(limits.call_seconds):
+                        completion = await self.model.complete(
+                            messages, trajectory.tools, temperature=trajectory.temperature, max_tokens=room
+                        )
+                    if completion.usage.prompt_tokens:
+                        trajectory.counted = size, completion.usage.prompt_tokens
+                    return completion
                 except ContextOverflow:
                     pass
+                except TimeoutError:
+                    raise ModelFailed(f"The model did not answer in {limits.call_seconds:g} s.") from None
             trajectory.level += 1
         raise EpisodeOver("limit", "context", "The task and the last turn alone do not fit the model's context.")
 
@@ -153,7 +156,7 @@ class Agent:
             trajectory.messages.append(prompts.tool_message(f"error: {error}{remark}", call.id, name))
             state = await self.environment.state(str(trajectory.episode_id))
             if state["state"] == "ended":
-                raise EpisodeOver(state["outcome"], name, str(error)) from error
+                raise EpisodeOver(state["outcome"], state["kind"] or name, str(error)) from error
             return
         text = prompts.observation(result)
         trajectory.messages.append(prompts.tool_message(f"{text}{remark}", call.id, name))
@@ -189,8 +192,3 @@ def _grade(result: dict[str, Any]) -> Grade | None:
     if correct is None or score is None:
         return None
     return Grade(grader="server", version="1", correct=correct, score=score)
-
-
-def _characters(message: Message) -> int:
-    calls = sum(len(str(one.function.arguments)) for one in message.tool_calls or ())
-    return len(message.content or "") + calls

@@ -105,6 +105,12 @@ def trimmed(messages: Sequence[Message], level: int) -> tuple[Message, ...] | No
     return None
 
 
+def characters(messages: Sequence[Message]) -> int:
+    """How much there is to read."""
+    calls = [one for message in messages for one in message.tool_calls or ()]
+    return sum(len(one.content or "") for one in messages) + sum(len(str(one.function.arguments)) for one in calls)
+
+
 def _cut(message: Message, size: int = 1_000) -> Message:
     text = message.content or ""
     if message.role == "assistant" or len(text) <= size:

@@ -24,6 +24,7 @@ from agent.loop import Agent
 from agent.models import Model
 from agent.trajectory import AgentLimits
 from tasks.attempt import UNSCORED, AttemptRecord
+from tasks.errors import TaskError
 from tasks.record import RecordWriter, read_records
 
 Players = Callable[[str, int], Model]
@@ -125,13 +126,13 @@ class Rollout:
         self._watch = watch or (lambda tally: None)
         # All first attempts come before any second: a rollout that is stopped has seen as many tasks as it could.
         self._wanted = [(task, number) for number in range(1, attempts + 1) for task in dict.fromkeys(tasks)]
-        self._tries: dict[tuple[str, int], int] = {}
-        self._refused = 0
-        self.tally = Tally(len(self._wanted))
+        self._begin()
 
     async def run(self, connect: Connect) -> Tally:
         """Make the attempts that are missing. Raises RolloutError when the folder holds another rollout or one that is
-        under way, when the server cannot be reached, and when the model refuses."""
+        under way, when it cannot be written, when there is no such task, when the server cannot be reached, and when
+        the model refuses."""
+        self._begin()
         with _alone(self.out):
             _same_settings(self.out, self.settings)
             finished = finished_attempts(self.out)
@@ -143,13 +144,24 @@ class Rollout:
                 else:
                     pending.append(key)
             self._watch(self.tally)
-            writer = RecordWriter(self.out) if pending else None
+            with _writing(self.out):
+                writer = RecordWriter(self.out) if pending else None
             try:
                 await self._connected(connect, pending, writer)
             finally:
                 if writer is not None:
                     writer.close()
         return self.tally
+
+    def records(self) -> list[AttemptRecord]:
+        """The record of each attempt that was asked for, as `last_records` chooses it. The folder may hold more."""
+        wanted = set(self._wanted)
+        return [record for record in last_records([self.out]) if (record.task.id, record.attempt) in wanted]
+
+    def _begin(self) -> None:
+        self.tally = Tally(len(self._wanted))
+        self._tries: dict[tuple[str, int], int] = {}
+        self._refused = 0
 
     async def _connected(self, connect: Connect, pending: list[tuple[str, int]], writer: RecordWriter | None) -> None:
         lost = 0
@@ -163,7 +175,7 @@ class Rollout:
                 if lost >= _LOST_IN_A_ROW:
                     raise RolloutError(f"{_first(group)} ({lost} times in a row)") from group
                 await anyio.sleep(0.2 * lost)
-            except* (ToolFailed, RolloutError) as group:
+            except* (ToolFailed, RolloutError, TaskError) as group:
                 raise RolloutError(_first(group)) from group
 
     async def _work(
@@ -191,13 +203,18 @@ class Rollout:
     async def _attempt(
         self, environment: Environment, task_id: str, number: int, writer: RecordWriter | None
     ) -> AttemptRecord:
+        def save(record: AttemptRecord) -> None:
+            if writer is not None:
+                with _writing(self.out):
+                    writer.write(record)
+
         agent = Agent(environment, self.players(task_id, number), self.settings.limits)
         return await agent.attempt(
             task_id,
             number=number,
             temperature=self.settings.heat(number),
             seed=self.settings.seed_of(task_id, number),
-            save=None if writer is None else writer.write,
+            save=save,
         )
 
     def _finished(self, key: tuple[str, int], record: AttemptRecord) -> bool:
@@ -223,17 +240,27 @@ def finished_attempts(out: Path) -> dict[tuple[str, int], AttemptRecord]:
 
 def last_records(paths: Iterable[Path]) -> list[AttemptRecord]:
     """One record for each attempt: the last that says something about the agent, else the last."""
-    found: dict[tuple[str, str | None, str | None, int], AttemptRecord] = {}
-    for record in read_records(paths):
-        model = record.agent.model if record.agent else None
-        key = (record.task.id, model, record.run_id, record.attempt)
-        # The server numbers attempts for itself only in a run: without one, each of its records is an attempt.
-        if record.source == "server" and record.run_id is None:
-            key = (record.id, None, None, 0)
-        known = found.get(key)
-        if known is None or known.outcome in UNSCORED or record.outcome not in UNSCORED:
-            found[key] = record
-    return list(found.values())
+    found: dict[tuple[object, ...], AttemptRecord] = {}
+    for path in paths:
+        # A rollout is a folder: not all that sets it apart from another is in its records (a scaffold, new weights).
+        folder = (path if path.is_dir() else path.parent).resolve()
+        for record in read_records([path]):
+            key = _attempt_key(folder, record)
+            known = found.get(key)
+            if known is None or known.outcome in UNSCORED or record.outcome not in UNSCORED:
+                found[key] = record
+    # A folder may have been copied.
+    return list({record.id: record for record in found.values()}.values())
+
+
+def _attempt_key(folder: Path, record: AttemptRecord) -> tuple[object, ...]:
+    """What the tries of one attempt have in common, and no other attempt has."""
+    # The server numbers attempts for itself only in a run: without one, each of its records is an attempt.
+    if record.source == "server" and record.run_id is None:
+        return (record.id,)
+    agent = record.agent
+    who = (agent.model, agent.config_digest) if agent else None
+    return (folder, record.run_id, who, record.seed, record.task.id, record.attempt)
 
 
 def server(command: str | Sequence[str] | Any) -> Connect:
@@ -244,8 +271,9 @@ def server(command: str | Sequence[str] | Any) -> Connect:
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """One rollout at a time in a folder. Raises RolloutError."""
-    out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(out / ".rollout.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(out / ".rollout.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -254,6 +282,15 @@ def _alone(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What the operating system refuses is a RolloutError. Nothing else can mend it, so no try may follow."""
+    try:
+        yield
+    except OSError as error:
+        raise RolloutError(f"Records cannot be written to {out}: {error.strerror or error}.") from error
 
 
 def _same_settings(out: Path, settings: Settings) -> None:
@@ -272,9 +309,14 @@ def _same_settings(out: Path, settings: Settings) -> None:
                 f"{out} holds a rollout with another {', '.join(differing)}. Give another --out, or the same settings."
             )
         return
+    if any(out.glob("attempts-*.jsonl")):
+        raise RolloutError(
+            f"{out} holds records but no {_SETTINGS}, which says how they came. Give another --out, or put it back."
+        )
     scratch = out / f".{_SETTINGS}"
-    scratch.write_text(json.dumps(given, indent=2) + "\n")
-    scratch.replace(path)
+    with _writing(out):
+        scratch.write_text(json.dumps(given, indent=2) + "\n")
+        scratch.replace(path)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> str:

@@ -23,14 +23,19 @@ from tasks.attempt import (
 from tasks.record import digest, now
 from tasks.task import Task
 
+_CHARACTERS_PER_TOKEN = 3
+"""Few, so that an estimated length is rather too long."""
+
 
 @dataclass(frozen=True)
 class AgentLimits:
     """Limits that the agent keeps by itself, beside the server's own.
 
-    `turns`: calls of the model. `tokens`: sampled in the whole episode. `seconds`: from start to end. `call_tokens`
-    and `context_tokens`: of one call, sampled and read (the paper's 8,192 and 32,768). `repeats`: how often the same
-    call may be made in a row. `malformed`: turns in a row without a tool call that can be understood.
+    `turns`: calls of the model. `tokens`: sampled in the whole episode. `seconds`: from the start; no turn begins after
+    that. `call_tokens` and `context_tokens`: of one call, sampled and read (the paper's 8,192 and 32,768; what is read
+    is estimated). `call_seconds`: a model that does not answer in that time has failed. `repeats`: so many calls in a
+    row that are the same end the episode, the last without being made. `malformed`: turns in a row without a tool call
+    that can be understood.
     """
 
     turns: int = 30
@@ -38,6 +43,7 @@ class AgentLimits:
     seconds: float = 1800.0
     call_tokens: int = 8_192
     context_tokens: int = 32_768
+    call_seconds: float = 900.0
     repeats: int = 3
     malformed: int = 3
 
@@ -60,6 +66,8 @@ class Trajectory:
     over: EpisodeOver | None = None
     level: int = 0
     """How much of the history the model is no longer shown (`prompts.trimmed`); it only rises."""
+    counted: tuple[int, int] = (0, 0)
+    """Characters of the prompt that a model counted last, and how many tokens they were to it, tools included."""
     submission: SubmissionRef | None = None
     tool_seconds: float = 0.0
     model_seconds: float = 0.0
@@ -74,6 +82,11 @@ class Trajectory:
     @property
     def seconds_left(self) -> float:
         return self.began + self.limits.seconds - time.monotonic()
+
+    def estimate(self, characters: int) -> float:
+        """How many tokens a prompt of so many characters will be."""
+        before, tokens = self.counted
+        return tokens + (characters - before) / _CHARACTERS_PER_TOKEN
 
     def add(self, completion: Completion) -> None:
         """Append a turn of the model."""

@@ -24,7 +24,7 @@ class Padded:
         self._end: int = pupil.tokenizer.eos_token_id
         self._asked: list[tuple[list[int], list[int], asyncio.Future[Sampled]]] = []
 
-    async def sample(self, prompt: Sequence[int], *, temperature: float, max_tokens: int, key: int = 0) -> Sampled:
+    async def sample(self, prompt: Sequence[int], *, temperature: float, max_tokens: int, **options: Any) -> Sampled:
         future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
         self._asked.append((list(prompt), self.script, future))
         if len(self._asked) == self._batch.live:

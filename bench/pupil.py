@@ -51,7 +51,7 @@ class Pupil(LocalModel):
         self._teachers: dict[int, tuple[Message, Model]] = {}
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolSchema], *, temperature: float, max_tokens: int
+        self, messages: Sequence[Message], tools: Sequence[ToolSchema], *, max_tokens: int, **options: Any
     ) -> Completion:
         # The message of the task is one and the same object as long as its episode lasts; kept, so that no other gets
         # its number.
@@ -61,7 +61,7 @@ class Pupil(LocalModel):
         teacher = self._teachers[id(task)][1]
         said = (await teacher.complete(messages, tools, temperature=0, max_tokens=max_tokens)).message
         self.decoder.script = [*self._encode(written(said)), self.tokenizer.eos_token_id]
-        return await super().complete(messages, tools, temperature=temperature, max_tokens=max_tokens)
+        return await super().complete(messages, tools, max_tokens=max_tokens, **options)
 
 
 def written(message: Message) -> str:

@@ -162,6 +162,7 @@ class Episode:
             task_id=self.task.id,
             state="ended" if self.over else "open",
             outcome=self.end.outcome if self.over and self.end else None,
+            kind=self.end.kind if self.over and self.end else None,
             busy=self.lock.locked() if busy is None else busy,
             turns_used=self.turns,
             turns_left=self.turns_left,

@@ -139,12 +139,14 @@ class SubmissionResult(Frozen):
 
 
 class EpisodeState(Frozen):
-    """Where an episode stands. Times are UTC; `ends_by` is when it ends at the latest."""
+    """Where an episode stands. Times are UTC; `ends_by` is when it ends at the latest. `kind`: which limit or failure
+    ended it, if one did."""
 
     episode_id: str
     task_id: str
     state: Literal["open", "ended"]
     outcome: Outcome | None = None
+    kind: str | None = None
     busy: bool = False
     turns_used: int
     turns_left: int

@@ -18,7 +18,7 @@ Turn = dict[str, Any]
 
 
 class ChatServer:
-    """Answers each request with the next turn: a message, or {"status", "headers", "error"}.
+    """Answers each request with the next turn: a message, {"status", "headers", "error"}, or {"raw", "type"}.
 
     `seconds`: that each answer takes. `most`: requests that were under way at once.
     """
@@ -39,6 +39,8 @@ class ChatServer:
         if "status" in turn:
             refusal = {"error": {"message": turn["error"], "type": "error", "code": None}}
             return JSONResponse(refusal, turn["status"], headers=turn.get("headers"))
+        if "raw" in turn:
+            return Response(turn["raw"], media_type=turn["type"])
         finish = "tool_calls" if turn.get("tool_calls") else "stop"
         choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": None, **turn}}
         choice |= turn.pop("choice", {})

@@ -142,6 +142,29 @@ async def test_token_ids_and_logprobs_are_recorded_where_the_server_gives_them()
     assert (plain.prompt_token_ids, plain.completion_token_ids, plain.logprobs) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("turn", "told"),
+    [
+        ({"raw": "<html>Log in</html>", "type": "text/html"}, "/v1"),
+        ({"raw": '{"choices": [{"index": 0', "type": "application/json"}, "m: "),
+    ],
+)
+async def test_an_answer_that_is_no_completion_fails_the_call_alone(turn: Turn, told: str) -> None:
+    with pytest.raises(ModelFailed, match=told):
+        await ask([turn])
+
+
+async def test_requests_that_are_refused_together_all_learn_the_newer_name() -> None:
+    refusal: Turn = {"status": 400, "error": "Unsupported: 'max_tokens'. Use 'max_completion_tokens' instead."}
+    with serving([refusal] * 4 + [{"content": "Yes."}] * 4, seconds=0.2) as server:
+        async with Endpoint("m", base_url=server.url) as model, anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(lambda: model.complete(ASK, (), temperature=0, max_tokens=5))
+    assert [sorted({"max_tokens", "max_completion_tokens"} & set(one)) for one in server.requests] == (
+        [["max_tokens"]] * 4 + [["max_completion_tokens"]] * 4
+    )
+
+
 async def test_at_most_so_many_requests_are_under_way() -> None:
     with serving([{"content": "Yes."}] * 6, seconds=0.05) as server:
         async with Endpoint("m", base_url=server.url, concurrency=2) as model, anyio.create_task_group() as group:

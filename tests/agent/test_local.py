@@ -1,5 +1,6 @@
 """transformers in process, with a tiny model: ids and log-probabilities as sampled, batches, caches, real episodes."""
 
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ async def test_tokens_are_drawn_as_often_as_the_distribution_says(model: LocalMo
 
     await model.complete(ASK, (), temperature=1.0, max_tokens=1)
     logits = torch.tensor([[2.0, -torch.inf, 0.0, 1.0, -torch.inf]]).expand(3, -1)
-    rows = [_Row([0], heat, 10_000, 0) for heat in (1.0, 0.5, 0.0)]
+    rows = [_Row([0], heat, 10_000, 0, random.Random(5)) for heat in (1.0, 0.5, 0.0)]
     for _ in range(10_000):
         model.decoder._draw(rows, logits)
     for row, heat in zip(rows, (1.0, 0.5, 1e-9), strict=True):
@@ -165,6 +166,62 @@ async def test_equal_seeds_sample_equally(network: Any, tokenizer: Any) -> None:
             done = await local.complete(ASK, (), temperature=1.0, max_tokens=30)
             found.append(done.completion_token_ids)
     assert found[0] == found[1]
+
+
+async def test_an_attempt_draws_by_its_own_seed_whatever_else_is_sampled(network: Any, tokenizer: Any) -> None:
+    found: dict[tuple[int, int], Any] = {}
+    for crowd in (0, 3):
+        async with LocalModel(network, tokenizer, batch=4) as local:
+
+            async def one(seed: int, crowd: int = crowd, local: LocalModel = local) -> None:
+                done = await local.seeded(seed).complete(ASK, (), temperature=1.0, max_tokens=30)
+                found[crowd, seed] = done.completion_token_ids
+
+            async with anyio.create_task_group() as group:
+                for seed in range(crowd, -1, -1):
+                    group.start_soon(one, seed)
+    assert found[0, 0] == found[3, 0]
+    assert len({found[3, seed] for seed in range(4)}) == 4
+
+
+async def test_a_failure_at_the_end_of_a_turn_reaches_all_that_wait(network: Any, tokenizer: Any) -> None:
+    failed: list[str] = []
+
+    def fails(number: int) -> Any:
+        raise MemoryError("no room")
+
+    async with LocalModel(network, tokenizer) as local:
+        local.decoder._batch.leave = fails  # type: ignore[method-assign]
+
+        async def ask(tokens: int) -> None:
+            with pytest.raises(ModelFailed, match="no room"):
+                await local.complete(ASK, (), temperature=1.0, max_tokens=tokens)
+            failed.append("yes")
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                for tokens in (5, 50):
+                    group.start_soon(ask, tokens)
+    assert len(failed) == 2
+
+
+async def test_a_model_with_other_memory_than_keys_and_values_is_refused(network: Any, tokenizer: Any) -> None:
+    from transformers import Lfm2Config, Lfm2ForCausalLM, MambaConfig, MambaForCausalLM
+
+    sizes: dict[str, Any] = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 2}
+    mixed = Lfm2Config(**sizes, intermediate_size=8, num_attention_heads=2, num_key_value_heads=2, full_attn_idxs=[1])
+    for other in (MambaForCausalLM(MambaConfig(**sizes)), Lfm2ForCausalLM(mixed)):
+        with pytest.raises(ModelRefused, match="openai:"):
+            LocalModel(other, tokenizer)
+
+
+async def test_weights_cut_in_the_middle_are_said(network: Any, tokenizer: Any, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1_000])
+    with pytest.raises(ModelRefused, match="no model that transformers can load"):
+        LocalModel.load(str(tmp_path))
 
 
 async def test_what_is_held_is_bounded(network: Any, tokenizer: Any) -> None:

@@ -176,18 +176,44 @@ async def test_tokens_end_the_episode(serve: Serve, note_task: str) -> None:
     assert (record.outcome, record.error.kind, len(record.calls)) == ("limit", "tokens", 2)
 
 
-async def test_time_ends_the_episode(serve: Serve, note_task: str) -> None:
-    class Slow(Scripted):
-        async def complete(self, *args: Any, **options: Any) -> Completion:
-            await anyio.sleep(600)
-            raise AssertionError
+class Slow(Scripted):
+    """Takes `seconds` for a turn."""
 
+    seconds = 0.3
+
+    async def complete(self, *args: Any, **options: Any) -> Completion:
+        await anyio.sleep(self.seconds)
+        return await super().complete(*args, **options)
+
+
+async def test_time_ends_the_episode(serve: Serve, note_task: str) -> None:
     async with serve() as environment:
-        record = await Agent(environment, Slow([]), AgentLimits(seconds=0.2)).attempt(note_task)
+        record = await Agent(environment, Slow([PRINT, PRINT]), AgentLimits(seconds=0.2)).attempt(note_task)
         listed = await environment.call("list_episodes")
     assert record.error is not None
-    assert (record.outcome, record.error.kind) == ("limit", "seconds")
+    assert (record.outcome, record.error.kind, len(record.calls)) == ("limit", "seconds", 1)
     assert [one["state"] for one in listed["episodes"]] == ["ended"]
+
+
+async def test_a_model_that_never_answers_has_failed_and_the_agent_has_not(serve: Serve, note_task: str) -> None:
+    model = Slow([PRINT])
+    model.seconds = 600
+    async with serve() as environment:
+        record = await Agent(environment, model, AgentLimits(seconds=0.2, call_seconds=0.4)).attempt(note_task)
+        listed = await environment.call("list_episodes")
+    assert record.error is not None
+    assert (record.outcome, record.reward, record.error.kind) == ("infra_error", None, ModelFailed.__name__)
+    assert "0.4 s" in record.error.message
+    assert [one["state"] for one in listed["episodes"]] == ["ended"]
+
+
+async def test_an_episode_that_the_server_ended_says_which_limit_it_was(serve: Serve, note_task: str) -> None:
+    async with serve(wall_seconds=0.5) as environment:
+        record = await Agent(environment, Slow([call("execute_code", code=f"{n}") for n in range(5)])).attempt(
+            note_task
+        )
+    assert record.error is not None
+    assert (record.outcome, record.error.kind) == ("limit", "wall_seconds")
 
 
 async def test_a_model_that_fails_says_nothing_about_the_agent(serve: Serve, note_task: str) -> None:
@@ -272,6 +298,22 @@ async def test_a_context_too_small_for_the_task_is_a_limit(serve: Serve, note_ta
         record = await Agent(environment, Small([PRINT], 10)).attempt(note_task)
     assert record.error is not None
     assert (record.outcome, record.error.kind) == ("limit", "context")
+
+
+async def test_what_a_model_counted_is_held_against_the_context(serve: Serve, note_task: str) -> None:
+    """Tools and numbers are more tokens than their characters say: the agent learns that from the first answer."""
+    code = "print('7' * 3000)"
+    turns = [
+        Completion(assistant(None, [call("execute_code", code=f"{n}; {code}")]), used)
+        for n, used in enumerate(
+            [Usage(prompt_tokens=2_000, completion_tokens=9), Usage(prompt_tokens=3_500, completion_tokens=9)]
+        )
+    ]
+    model = Scripted([*turns, call("close_episode")])
+    async with serve() as environment:
+        await Agent(environment, model, AgentLimits(context_tokens=4_000)).attempt(note_task)
+    left_out = [sum(message.content == prompts.LEFT_OUT for message in seen) for seen in model.seen]
+    assert left_out == [0, 0, 1]
 
 
 async def test_the_agent_keeps_a_context_limit_of_its_own(serve: Serve, note_task: str) -> None:

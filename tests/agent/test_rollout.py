@@ -1,7 +1,9 @@
 """Rollouts: nothing lost, nothing repeated, whatever is killed; and the commands."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +28,7 @@ from mcp_server.config import AppConfig
 from mcp_server.server import create_server
 from sandbox.base import Sandbox, SandboxConfig
 from sandbox.errors import SandboxUnavailable
+from tasks.attempt import AgentRef, AttemptRecord
 from tasks.data import DataRoot
 from tasks.record import RecordWriter, read_records
 from tasks.registry import Registry
@@ -69,6 +72,13 @@ async def test_a_folder_of_another_rollout_is_refused(serve: Serve, registry: Re
     await Rollout(registry.ids()[:1], 1, experts(registry), Settings("expert"), tmp_path).run(serve)
     with pytest.raises(RolloutError, match="another seed, temperature"):
         await Rollout([], 1, experts(registry), Settings("expert", 1, 1.0), tmp_path).run(serve)
+
+
+async def test_a_folder_of_records_without_settings_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, record("a1", "graded", 1.0))
+    with pytest.raises(RolloutError, match=r"holds records but no rollout\.json, .*\. Give another --out"):
+        await Rollout(["a1"], 1, lambda *_: Nothing(), Settings("x"), tmp_path).run(server("nowhere"))
+    assert not (tmp_path / "rollout.json").exists()
 
 
 async def test_two_rollouts_cannot_share_a_folder(serve: Serve, registry: Registry, tmp_path: Path) -> None:
@@ -144,6 +154,62 @@ async def test_what_fails_always_is_given_up_unscored(serve: Serve, registry: Re
 async def test_an_unknown_task_stops_the_rollout(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(RolloutError, match="nowhere"):
         await Rollout(["nowhere/1"], 1, lambda *_: Nothing(), Settings("x"), tmp_path).run(serve)
+
+
+async def test_records_that_cannot_be_written_stop_the_rollout(
+    serve: Serve, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after two records: what a model has been paid for is not asked for again."""
+    asked: list[Nothing] = []
+
+    class Counted(Nothing):
+        async def complete(self, *args: Any, **options: Any) -> Completion:
+            asked.append(self)
+            return await super().complete(*args, **options)
+
+    real, written = RecordWriter.write, iter(range(2))
+
+    def write(writer: RecordWriter, one: AttemptRecord) -> None:
+        if next(written, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(writer, one)
+
+    monkeypatch.setattr(RecordWriter, "write", write)
+    rollout = Rollout(registry.ids()[:12], 1, lambda *_: Counted(), Settings("x"), tmp_path / "out", concurrency=2)
+    with pytest.raises(RolloutError, match=r"Records cannot be written to .*out: No space left on device\."):
+        await rollout.run(serve)
+    assert len(asked) <= 4
+
+
+async def test_what_the_operating_system_refuses_the_block_is_not_a_lost_connection(serve: Serve) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        async with serve():
+            raise PermissionError("mine")
+    assert raised.group_contains(PermissionError, match="mine")
+
+
+async def test_a_run_counts_anew(serve: Serve, registry: Registry, tmp_path: Path) -> None:
+    tasks = registry.ids()[:3]
+    broken = [True]
+
+    def players(task: str, number: int) -> Model:
+        return Scripted([]) if broken[0] and task != tasks[0] else Nothing()
+
+    rollout = Rollout(tasks, 1, players, Settings("x"), tmp_path, concurrency=1, retries=0)
+    tally = await rollout.run(serve)
+    assert (tally.total, tally.done, tally.unscored) == (3, 3, 2)
+    broken[0] = False
+    tally = await rollout.run(serve)
+    assert (tally.total, tally.done, tally.resumed, tally.abandoned, tally.unscored) == (3, 3, 1, 3, 0)
+
+
+async def test_only_what_was_asked_for_is_reported(serve: Serve, registry: Registry, tmp_path: Path) -> None:
+    train, test = registry.ids(split="train")[0], registry.ids(split="test")[0]
+    await Rollout([train], 2, lambda *_: Nothing(), Settings("x"), tmp_path).run(serve)
+    rollout = Rollout([train, test], 1, lambda *_: Nothing(), Settings("x"), tmp_path)
+    await rollout.run(serve)
+    assert [(one.task.id, one.attempt) for one in rollout.records()] == [(train, 1), (test, 1)]
+    assert len(last_records([tmp_path])) == 3
 
 
 async def test_a_server_that_dies_loses_nothing(registry: Registry, command: list[str], tmp_path: Path) -> None:
@@ -226,6 +292,36 @@ def test_the_last_record_that_says_something_stands(tmp_path: Path) -> None:
     assert list(finished_attempts(tmp_path)) == [("a1", 1)]
 
 
+def save(folder: Path, *records: AttemptRecord) -> None:
+    writer = RecordWriter(folder)
+    for one in records:
+        writer.write(one)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("there", "others"),
+    [
+        ("a", {"seed": 2}),
+        ("a", {"agent": AgentRef(name="med-copilot", model="m", config_digest="hotter")}),
+        # Of a scaffold, or of a checkpoint that was saved over another, a record says nothing.
+        ("b", {}),
+    ],
+)
+def test_rollouts_of_one_model_are_kept_apart(tmp_path: Path, there: str, others: dict[str, Any]) -> None:
+    agent = AgentRef(name="med-copilot", model="m", config_digest="cold")
+    first = record("a1", "graded", 1.0).model_copy(update={"seed": 1, "agent": agent})
+    second = first.model_copy(update={"id": "other", "reward": 0.0, **others})
+    save(tmp_path / "a", first.model_copy(update={"id": "try", "outcome": "infra_error", "reward": None}), first)
+    save(tmp_path / there, second)
+    folders = [tmp_path / name for name in sorted({"a", there})]
+    assert sorted(one.id for one in last_records(folders)) == ["a1 graded", "other"]
+    # The same folder by another name, and a copy, bring nothing new.
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    again = [*folders, tmp_path / "copy" / ".." / "a", *(tmp_path / "a").glob("*.jsonl"), tmp_path / "copy"]
+    assert sorted(one.id for one in last_records(again)) == ["a1 graded", "other"]
+
+
 def test_a_record_file_cut_in_the_middle_loses_only_its_end(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
     for name in ("a1", "a2"):
@@ -299,6 +395,23 @@ def test_eval_reports_on_records(tmp_path: Path) -> None:
     assert "0 calls: none" in done.stdout
 
 
+def test_eval_reports_on_the_records_that_are_asked_for(tmp_path: Path) -> None:
+    train = record("b1", "graded", 0.0)
+    train = train.model_copy(update={"task": train.task.model_copy(update={"split": "train"})})
+    save(tmp_path, record("a1", "graded", 1.0), train, record("c1", "limit", family="clinic"))
+
+    def counts(*options: str) -> dict[str, int]:
+        done = invoke("eval", str(tmp_path), "--json", *options)
+        assert done.exit_code == 0, done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return {row["family"]: row["attempts"] for row in rows}
+
+    assert counts() == {"clinic": 1, "ward": 2, "all": 3}
+    assert counts("--split", "test") == {"clinic": 1, "ward": 1, "all": 2}
+    assert counts("--family", "ward") == {"ward": 2}
+    assert counts("--tasks", "b1", "--tasks", "c1") == {"clinic": 1, "ward": 1, "all": 2}
+
+
 def test_eval_attempts_the_test_tasks_with_a_baseline(root: DataRoot, registry: Registry, tmp_path: Path) -> None:
     options = ["eval", "--model", "guess", "--data", str(root.path), "--out", str(tmp_path / "out"), "--limit", "3"]
     done = run(*options, "--json")
@@ -317,11 +430,18 @@ def test_eval_attempts_the_test_tasks_with_a_baseline(root: DataRoot, registry: 
         (["rollout", "--out", "{tmp}/out", "--model", "local:{tmp}"], "no model"),
         (["rollout", "--out", "{tmp}/out", "--data", "{tmp}/empty"], "no such tasks"),
         (["eval"], "Give records"),
+        (["rollout", "--out", "{tmp}/out", "--tasks", "nowhere/1"], "nowhere/1"),
+        (["rollout", "--out", "{tmp}/file"], "Records cannot be written to {tmp}/file: File exists."),
+        (["rollout", "--out", "/proc/none"], "Records cannot be written to /proc/none: No such file or directory."),
         (["eval", "{tmp}/none"], "There is no"),
+        (["eval", "{tmp}"], "There are no such records"),
+        (["eval", "{tmp}", "--split", "dev"], "is not one of train, test"),
+        (["eval", "{tmp}", "--limit", "3", "--out", "x"], "--limit, --out: of use with --model only"),
         (["eval", "--model", "guess"], "needs --out"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(root: DataRoot, tmp_path: Path, arguments: list[str], text: str) -> None:
+    (tmp_path / "file").touch()
     given = [one.replace("{tmp}", str(tmp_path)) for one in arguments]
     if "--data" not in given and given[0] == "rollout":
         given += ["--data", str(root.path)]
@@ -329,10 +449,42 @@ def test_what_cannot_be_is_said_in_one_line(root: DataRoot, tmp_path: Path, argu
     assert done.exit_code in (1, 2)
     assert done.exception is None or isinstance(done.exception, SystemExit)
     # The box around usage errors wraps lines.
-    assert text in " ".join(done.stderr.replace("│", " ").split())
+    assert text.replace("{tmp}", str(tmp_path)) in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_the_commands_load_nothing_heavy() -> None:
     code = "import sys, agent.cli; print([n for n in ('torch', 'transformers', 'openai', 'mcp') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_more_attempts_of_a_local_model_are_no_copies(root: DataRoot, tmp_path: Path) -> None:
+    """What an attempt draws follows from its own seed: not from where the process begins."""
+    pytest.importorskip("torch", reason="the extra [local] is not installed")
+    from tests.agent import tiny
+
+    tokenizer = tiny.tokenizer(tmp_path / "model")
+    tiny.qwen2(len(tokenizer), positions=32_768).save_pretrained(tmp_path / "model")
+    options = [
+        "rollout",
+        "--data",
+        str(root.path),
+        "--out",
+        str(tmp_path / "out"),
+        "--limit",
+        "2",
+        "--seed",
+        str(2**64),
+    ]
+    options += ["--model", f"local:{tmp_path / 'model'}", "--temperature", "1", "--call-tokens", "20", "--attempts"]
+    for attempts in ("1", "2"):
+        result = invoke(*options, attempts)
+        assert result.exit_code == 0, result.output
+    drawn = {
+        (one.task.id, one.attempt): [made.completion_token_ids for made in one.calls]
+        for one in read_records([tmp_path / "out"])
+        if one.source == "agent"
+    }
+    assert len(drawn) == 4
+    for task, number in drawn:
+        assert drawn[task, 1] != drawn[task, 2], number
