@@ -472,11 +472,11 @@ def test_more_attempts_of_a_local_model_are_no_copies(root: DataRoot, tmp_path: 
         "--out",
         str(tmp_path / "out"),
         "--limit",
-        "2",
-        "--seed",
-        str(2**64),
+        "1",
+        "--temperature",
+        "1",
     ]
-    options += ["--model", f"local:{tmp_path / 'model'}", "--temperature", "1", "--call-tokens", "20", "--attempts"]
+    options += ["--model", f"local:{tmp_path / 'model'}", "--call-tokens", "20", "--seed", str(2**64), "--attempts"]
     for attempts in ("1", "2"):
         result = invoke(*options, attempts)
         assert result.exit_code == 0, result.output
