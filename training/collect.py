@@ -18,7 +18,7 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from agent.client import Environment, connect
-from agent.errors import EnvironmentLost
+from agent.errors import EnvironmentLost, ToolFailed
 from agent.local import LocalModel
 from agent.loop import Agent
 from agent.models import Model
@@ -186,19 +186,26 @@ def serve_environment(rollout: RolloutSection, logs: Path) -> AbstractAsyncConte
 
 
 async def train_tasks(environment: Environment, rollout: RolloutSection, split: str = "train") -> list[str]:
-    """The ids of the tasks that the recipe names, all of `split`, in the server's order. Raises ExampleError."""
+    """The ids of the tasks that the recipe names, all of `split`, in the server's order.
+
+    Raises ToolFailed, in the server's words, for an unknown family and for a category that none of the families has;
+    ExampleError where a task is not served, or none is.
+    """
     found: list[str] = []
+    had: set[str] = set()
+    refused: dict[str, ToolFailed] = {}
     for family in rollout.families or ("",):
+        # Beside a category, an unknown family would read like a family without that category.
+        await environment.call("list_tasks", split=split, family=family, limit=1)
         for category in rollout.categories or ("",):
-            cursor = ""
-            while True:
-                page = await environment.call(
-                    "list_tasks", split=split, family=family, category=category, cursor=cursor, limit=200
-                )
-                found += [task["id"] for task in page["tasks"] if not task.get("missing")]
-                cursor = page.get("next_cursor") or ""
-                if not cursor:
-                    break
+            try:
+                found += await _served(environment, split, family, category)
+                had.add(category)
+            except ToolFailed as error:
+                refused.setdefault(category, error)
+    for category, refusal in refused.items():
+        if category not in had:
+            raise refusal
     if rollout.tasks:
         unknown = sorted(set(rollout.tasks) - set(found))
         if unknown:
@@ -207,6 +214,19 @@ async def train_tasks(environment: Environment, rollout: RolloutSection, split: 
     if not found:
         raise ExampleError(f"No task of the {split} split is served: `med-copilot tasks generate` makes some.")
     return found
+
+
+async def _served(environment: Environment, split: str, family: str, category: str) -> list[str]:
+    found: list[str] = []
+    cursor = ""
+    while True:
+        page = await environment.call(
+            "list_tasks", split=split, family=family, category=category, cursor=cursor, limit=200
+        )
+        found += [task["id"] for task in page["tasks"] if not task.get("missing")]
+        cursor = page.get("next_cursor") or ""
+        if not cursor:
+            return found
 
 
 async def play(

@@ -75,7 +75,8 @@ class Precision(_Section):
 
 class SftRecipe(_Section):
     """Supervised fine-tuning. `packing` puts several examples in a row of `max_tokens` without their seeing each other;
-    it needs flash attention to be fast. `group_by_length` makes batches of like lengths instead."""
+    it needs flash attention to be fast, and `batch` then counts such rows. `group_by_length` makes batches of like
+    lengths instead."""
 
     method: Literal["sft"]
     model: ModelSection
@@ -106,15 +107,14 @@ class SftRecipe(_Section):
 
 
 class RewardSection(_Section):
-    """The reward of an episode: correct * grade + format * form + sum of parts. `correct`: "score" takes partial grades
-    as they are, "exact" only whole ones. `executed`: weight of the share of executions that ended without an error.
-    `parts`: weight of each named part of the grade. `tool_error`: subtracted per call that failed as a call."""
+    """The reward of an episode: correct * grade + format * form + executed * share - tool_error * failures. `grading`:
+    "score" takes partial grades as they are, "exact" only whole ones. `executed`: weight of the share of executions
+    that ended without an error. `tool_error`: subtracted per call that failed as a call."""
 
     correct: float = 1.0
     grading: Literal["score", "exact"] = "exact"
     format: float = Field(default=0.1, ge=0)
     executed: float = Field(default=0.0, ge=0)
-    parts: dict[str, float] = Field(default_factory=dict)
     tool_error: float = Field(default=0.0, ge=0)
 
 

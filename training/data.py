@@ -101,7 +101,9 @@ class Account:
 def load(paths: Sequence[Path], account: Account | None = None) -> list[AttemptRecord]:
     """All records in these files and folders, each attempt once. Raises ExampleError: nothing there, or not a record.
 
-    A last line that was cut off is passed over and named in the account.
+    Of an attempt that the agent and the server recorded, the agent's tokens and messages are kept; where the verdict
+    was hidden from it, reward, grade, outcome and error are the server's. A last line that was cut off is passed over
+    and named in the account.
     """
     files: list[Path] = []
     for path in paths:
@@ -113,9 +115,8 @@ def load(paths: Sequence[Path], account: Account | None = None) -> list[AttemptR
     for file in files:
         try:
             for record in read_records([file]):
-                # What the agent logged of an episode knows more than what the server saw of it.
-                if record.id not in records or len(record.calls) > len(records[record.id].calls):
-                    records[record.id] = record
+                known = records.get(record.id)
+                records[record.id] = record if known is None else _merged(known, record)
         except (DataError, UnicodeDecodeError) as error:
             raise ExampleError(str(error)) from None
         if account is not None and _torn(file):
@@ -126,7 +127,8 @@ def load(paths: Sequence[Path], account: Account | None = None) -> list[AttemptR
 def select(records: Iterable[AttemptRecord], filters: Filters, seed: int, account: Account) -> list[AttemptRecord]:
     """The records that pass, in a seeded order; what does not is counted in `account` by reason.
 
-    Raises ExampleError where a record is of the test split and the filters refuse that.
+    `max_tokens` and `per_category` are left to `build`, which knows lengths. Raises ExampleError where a record is of
+    the test split and the filters refuse that.
     """
     kept: list[AttemptRecord] = []
     seen: set[str] = set()
@@ -142,8 +144,6 @@ def select(records: Iterable[AttemptRecord], filters: Filters, seed: int, accoun
         else:
             account.left_out[reason] += 1
     random.Random(seed).shuffle(kept)
-    if filters.per_category is not None:
-        kept = _balanced(kept, filters.per_category, account)
     return kept
 
 
@@ -198,6 +198,11 @@ def build(paths: Sequence[Path], tokenizer: Any, filters: Filters, seed: int = 0
     renderer = Renderer(tokenizer)
     examples: list[Example] = []
     for record in chosen:
+        category = (record.task.family, record.task.category)
+        # Only what is kept counts: a record that turns out too long must not take the place of one that fits.
+        if filters.per_category is not None and account.categories[category] >= filters.per_category:
+            account.left_out[f"more than {filters.per_category} of its category"] += 1
+            continue
         made = examples_of(record, renderer)
         if not any(example.written for example in made):
             account.left_out["the model wrote nothing"] += 1
@@ -209,7 +214,7 @@ def build(paths: Sequence[Path], tokenizer: Any, filters: Filters, seed: int = 0
         account.kept += 1
         account.tokens += sum(len(example.ids) for example in made)
         account.written += sum(example.written for example in made)
-        account.categories[record.task.family, record.task.category] += 1
+        account.categories[category] += 1
         account.schemas[made[0].schema] += 1
     if not examples:
         raise ExampleError("No example is left after filtering. " + " ".join(account.lines()))
@@ -284,6 +289,19 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _merged(one: AttemptRecord, other: AttemptRecord) -> AttemptRecord:
+    """One record of an attempt from two: that of the agent, with the server's verdict where the agent was told none."""
+    # What the agent logged of an episode knows more than what the server saw of it.
+    told, seen = (other, one) if len(other.calls) > len(one.calls) else (one, other)
+    if told.reward is not None or told.source == "server" or seen.source != "server":
+        return told
+    if told.outcome in UNSCORED and seen.grade is None:
+        # The server saw the agent leave, not that its model or its connection had failed.
+        return told
+    verdict = {name: getattr(seen, name) for name in ("reward", "grade", "outcome", "error")}
+    return told.model_copy(update={**verdict, "source": "merged"})
+
+
 def _reason(record: AttemptRecord, filters: Filters) -> str | None:
     """Why the record is left out, or None."""
     if record.task.split != "train":
@@ -297,8 +315,11 @@ def _reason(record: AttemptRecord, filters: Filters) -> str | None:
         return f"family {record.task.family}"
     if record.outcome in UNSCORED or record.outcome not in filters.outcomes:
         return f"outcome {record.outcome}"
-    if filters.min_reward is not None and (record.reward is None or record.reward < filters.min_reward):
-        return f"reward below {filters.min_reward:g}"
+    if filters.min_reward is not None:
+        if record.reward is None:
+            return "no verdict was told to the agent: add the server's records"
+        if record.reward < filters.min_reward:
+            return f"reward below {filters.min_reward:g}"
     turns = sum(message.role == "assistant" for message in record.messages)
     if turns < max(filters.min_turns, 1):
         return "too few turns"
@@ -307,19 +328,6 @@ def _reason(record: AttemptRecord, filters: Filters) -> str | None:
     if filters.max_repeats is not None and (repeats := longest_repeat(record)) > filters.max_repeats:
         return f"loop: one action more than {filters.max_repeats} times in a row" if repeats else None
     return None
-
-
-def _balanced(records: Sequence[AttemptRecord], limit: int, account: Account) -> list[AttemptRecord]:
-    counts: Counter[tuple[str, str]] = Counter()
-    kept = []
-    for record in records:
-        key = (record.task.family, record.task.category)
-        if counts[key] < limit:
-            counts[key] += 1
-            kept.append(record)
-        else:
-            account.left_out[f"more than {limit} of its category"] += 1
-    return kept
 
 
 def _same_tokenizer(record: AttemptRecord, segment: Segment, renderer: Renderer) -> None:

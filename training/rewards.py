@@ -1,4 +1,4 @@
-"""The reward of an episode, computed from its record alone: correctness and form (the paper's), with graded parts."""
+"""The reward of an episode, computed from its record alone: correctness and form (the paper's), and more by weight."""
 
 import re
 from typing import Any
@@ -19,8 +19,6 @@ def reward_of(record: AttemptRecord, weights: RewardSection) -> float | None:
     total = weights.correct * correct + weights.format * form(record)
     if weights.executed:
         total += weights.executed * executed(record)
-    if record.grade is not None:
-        total += sum(weight * record.grade.parts.get(name, 0.0) for name, weight in weights.parts.items())
     return total - weights.tool_error * tool_errors(record)
 
 

@@ -10,7 +10,7 @@ from mcp import Client
 from agent.client import Environment, connect
 from agent.expert import Expert
 from agent.rollout import Rollout, Settings
-from mcp_server.config import AppConfig
+from mcp_server.config import AppConfig, Feedback
 from mcp_server.server import create_server
 from tasks.attempt import AttemptRecord
 from tasks.data import DataRoot
@@ -38,18 +38,21 @@ def chosen(root: DataRoot, split: str, count: int = 8) -> list[str]:
 
 
 @asynccontextmanager
-async def served(root: DataRoot, logs: Path) -> AsyncIterator[Environment]:
-    async with connect(create_server(AppConfig(data_root=root, log_folder=logs, pool=1))) as environment:
+async def served(root: DataRoot, logs: Path, feedback: Feedback = "verdict") -> AsyncIterator[Environment]:
+    config = AppConfig(data_root=root, log_folder=logs, pool=1, feedback=feedback)
+    async with connect(create_server(config)) as environment:
         yield environment
 
 
-async def expert_records(root: DataRoot, folder: Path, tasks: list[str]) -> list[AttemptRecord]:
+async def expert_records(
+    root: DataRoot, folder: Path, tasks: list[str], feedback: Feedback = "verdict"
+) -> list[AttemptRecord]:
     """Our expert's attempts; what the server saw of them lies in <folder>/server."""
     registry, settings = Registry(root), Settings("expert")
     rollout = Rollout(
         tasks, 1, lambda task, number: Expert(registry.get(task), registry.truth(task).oracle), settings, folder
     )
-    await rollout.run(lambda: served(root, folder / "server"))
+    await rollout.run(lambda: served(root, folder / "server", feedback))
     registry.close()
     return load([folder])
 

@@ -12,13 +12,15 @@ import anyio
 import pytest
 import torch
 
-from agent.errors import EnvironmentLost
+from agent.errors import EnvironmentLost, ToolFailed
 from tasks.data import DataRoot
+from tasks.datasets import generate_dataset
+from tasks.family import GenerateOptions
 from tasks.record import read_records
 from tests.training import corpus
 from training import collect
 from training.collect import McpCollector, train_tasks
-from training.config import PpoRecipe, RolloutSection, load_recipe
+from training.config import PpoRecipe, RewardSection, RolloutSection, load_recipe
 from training.data import load
 from training.errors import CheckpointError, ExampleError
 from training.metrics import read_metrics
@@ -104,6 +106,29 @@ def test_tasks_are_of_the_train_split_and_come_in_turn(small: Small, hospital: D
 
     held_out = corpus.chosen(hospital, "test", 1)
     anyio.run(refused, RolloutSection(tasks=tuple(held_out)))
+
+
+def test_a_category_need_not_be_in_every_family(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path / "data")
+    for name in ("medcalcbench", "mimic_iii"):
+        generate_dataset(root, name, GenerateOptions(patients=20, per_category=2), progress=lambda *_: None)
+    families = ("medcalcbench", "mimic_iii")
+
+    async def check() -> None:
+        async with corpus.served(root, tmp_path / "logs") as environment:
+
+            async def tasks(*categories: str, families: tuple[str, ...] = families) -> list[str]:
+                return await train_tasks(environment, RolloutSection(families=families, categories=categories))
+
+            alone = await tasks("Anion Gap", families=("medcalcbench",))
+            assert alone
+            assert await tasks("Anion Gap") == alone
+            with pytest.raises(ToolFailed, match="No task here has category 'Anion Gab'"):
+                await tasks("Anion Gap", "Anion Gab")
+            with pytest.raises(ToolFailed, match="No task here has family 'mimic'"):
+                await tasks("Anion Gap", families=("medcalcbench", "mimic"))
+
+    anyio.run(check)
 
 
 @pytest.mark.parametrize("during", [False, True])
@@ -203,6 +228,17 @@ def test_the_reward_is_correctness_and_form(expert: Path) -> None:
     assert reward_of(wrong, fined) == pytest.approx(1 + 0.1 * (turns - 1) / turns + share - 0.5)
     lost = type(record).model_validate(plain | {"reward": None, "outcome": "infra_error", "grade": None})
     assert reward_of(lost, weights.reward) is None
+    counts: dict[str, tuple[Any, Any]] = {
+        "correct": (2.0, record),
+        "grading": ("score", half),
+        "format": (0.5, record),
+        "executed": (1.0, record),
+        "tool_error": (0.5, wrong),
+    }
+    assert counts.keys() == RewardSection.model_fields.keys()
+    base = RewardSection()
+    for key, (value, one) in counts.items():
+        assert reward_of(one, base.model_copy(update={key: value})) != reward_of(one, base), key
 
 
 def test_the_small_experiment_begins_and_its_steps_are_passed_over_when_done(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from typing import Any
 
 import anyio
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from agent.local import LocalModel
 from agent.loop import Agent
 from agent.trajectory import AgentLimits
 from tasks.attempt import AttemptRecord
 from tasks.data import DataRoot
+from tasks.record import RecordWriter
 from tests.training import corpus
-from training.config import Filters
+from training.config import CONFIGS, Filters, SftRecipe, load_recipe
 from training.data import Account, Example, as_seen, build, examples_of, load, longest_repeat, select, truncated
 from training.errors import ExampleError
 from training.render import Renderer
@@ -136,7 +138,7 @@ def test_every_filter_counts_what_it_leaves_out(expert: Path) -> None:
     ]
     assert longest_repeat(given[5]) >= 4
     account = Account()
-    kept = select(given, Filters(per_category=2), 0, account)
+    kept = select(given, Filters(), 0, account)
     assert account.read == len(given)
     assert account.left_out["duplicate: the same actions on the same task"] == 1
     assert account.left_out["reward below 1"] == 1
@@ -145,11 +147,25 @@ def test_every_filter_counts_what_it_leaves_out(expert: Path) -> None:
     assert account.left_out["loop: one action more than 2 times in a row"] == 1
     assert account.left_out["too few turns"] == 1
     assert len(kept) + account.left_out.total() == account.read
-    assert select(given, Filters(per_category=2), 0, Account()) == kept
+    assert select(given, Filters(), 0, Account()) == kept
     text = "\n".join(account.lines())
     assert "left out 1: outcome abandoned" in text
-    capped = select(records, Filters(per_category=1), 0, Account())
-    assert len(capped) == len({record.task.category for record in records})
+
+
+def test_a_category_is_filled_with_records_that_fit(expert: Path, small: Small) -> None:
+    _, tokenizer, _ = small
+    lengths: dict[str, list[int]] = {}
+    for example in build([expert], tokenizer, Filters())[0]:
+        lengths.setdefault(example.category, []).append(len(example.ids))
+    assert len(lengths) == 2
+    limit = max(map(min, lengths.values()))
+    # Else nothing is too long, and the order of the filters could not matter.
+    assert any(length > limit for found in lengths.values() for length in found)
+    for seed in range(8):
+        examples, account = build([expert], tokenizer, Filters(per_category=1, max_tokens=limit), seed)
+        assert sorted(example.category for example in examples) == sorted(lengths)
+        assert account.kept + account.left_out.total() == account.read
+        assert account.left_out["more than 1 of its category"] > 0
 
 
 def test_only_an_unseen_limit_is_a_truncation(expert: Path) -> None:
@@ -208,3 +224,50 @@ def test_the_agents_record_of_an_attempt_wins_over_the_servers(expert: Path) -> 
     both = load([expert / "server", expert])
     assert {record.source for record in both} == {"agent"}
     assert len(both) == len(load([expert]))
+
+
+def test_a_verdict_that_was_hidden_from_the_agent_is_the_servers(hospital: DataRoot, tmp_path: Path) -> None:
+    tasks = corpus.chosen(hospital, "train", 2)
+    told = {one.id: one for one in anyio.run(corpus.expert_records, hospital, tmp_path, tasks, "none")}
+    seen = {one.id: one for one in load([tmp_path / "server"])}
+    assert {one.reward for one in told.values()} == {None}
+    assert {one.reward for one in seen.values()} == {1.0}
+    for paths in ([tmp_path, tmp_path / "server"], [tmp_path / "server", tmp_path, tmp_path]):
+        merged = load(paths)
+        assert len(merged) == 2
+        for one in merged:
+            verdict = seen[one.id]
+            assert (one.reward, one.grade, one.outcome) == (verdict.reward, verdict.grade, verdict.outcome)
+            assert (one.messages, one.calls) == (told[one.id].messages, told[one.id].calls)
+            assert one.source == "merged"
+    account = Account()
+    assert select(load([tmp_path]), Filters(), 0, account) == []
+    assert account.left_out["no verdict was told to the agent: add the server's records"] == 2
+
+
+def test_a_failure_of_the_infrastructure_stays_one_unless_the_server_graded(expert: Path, tmp_path: Path) -> None:
+    lost = {"outcome": "infra_error", "reward": None, "grade": None}
+    (one,), server = load([expert])[:1], load([expert / "server"])
+    seen = next(record for record in server if record.id == one.id)
+    left = changed(seen, outcome="abandoned", reward=0.0, grade=None)
+    for verdict, outcome in ((seen, "graded"), (left, "infra_error")):
+        writer = RecordWriter(tmp_path / outcome)
+        writer.write(changed(one, **lost))
+        writer.write(verdict)
+        writer.close()
+        (merged,) = load([tmp_path / outcome])
+        assert merged.outcome == outcome
+        assert merged.messages == one.messages
+
+
+@pytest.mark.parametrize("size", ["7b", "14b"])
+def test_a_step_of_the_papers_sft_is_eight_trajectories_and_leaves_checkpoints(size: str) -> None:
+    recipe = load_recipe(f"sft-qwen2.5-{size}")
+    assert isinstance(recipe, SftRecipe)
+    assert (recipe.batch, recipe.packing) == (8, False)
+    assert recipe.save_every <= recipe.epochs * 2137 / recipe.batch / 4
+    for file in CONFIGS.glob("accelerate-*.yaml"):
+        processes = yaml.safe_load(file.read_text())["num_processes"]
+        batch = 16 if processes == 16 else recipe.batch
+        assert batch % (processes * recipe.micro_batch) == 0
+        assert batch == recipe.batch or f"--set batch={batch}" in file.read_text()
