@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,7 +56,7 @@ def sft(
         from training.sft import model_folder, train_sft
 
         metrics = train_sft(chosen, fresh=fresh)
-        _tell(f"train_loss {metrics.get('train_loss', float('nan')):.4f}; the model is in {model_folder(chosen)}")
+        _tell_end(metrics, "train_loss", model_folder(chosen))
 
 
 def ppo(
@@ -79,7 +80,7 @@ def ppo(
         from training.ppo import train_ppo
 
         metrics = train_ppo(chosen, fresh=fresh)
-        _tell(f"success {metrics.get('success', float('nan')):.3f}; the model is in {chosen.output / 'model'}")
+        _tell_end(metrics, "success", chosen.output / "model")
 
 
 def list_recipes() -> None:
@@ -124,10 +125,11 @@ def _plan(
         raise typer.Exit(1)
 
 
-def _tell(text: str) -> None:
-    """Say it once, whatever the number of processes."""
+def _tell_end(metrics: dict[str, float], name: str, folder: Path) -> None:
+    """Say how it ended, once, whatever the number of processes."""
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(text)
+        ended = f"{name} {metrics.get(name, float('nan')):.4f}" if metrics else "This was finished before"
+        typer.echo(f"{ended}; the model is in {folder}")
 
 
 def _need(module: str, extra: str) -> None:

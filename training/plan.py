@@ -104,11 +104,17 @@ class Plan:
 
 
 def shape_of(section: ModelSection) -> Shape:
-    """The sizes of a recipe's model: known ones, else from its config file. Raises ConfigError."""
+    """The sizes of a recipe's model (of adapters: of the model that they belong to): known ones, else from its config
+    file. Raises ConfigError."""
     if section.name in _SHAPES:
         return Shape(*_SHAPES[section.name])
     from transformers import AutoConfig
 
+    from training.policy import base_of
+
+    base = base_of(section.name)
+    if base is not None:
+        return shape_of(section.model_copy(update={"name": base}))
     try:
         config = AutoConfig.from_pretrained(section.name).get_text_config()
     except (OSError, ValueError) as error:
@@ -160,15 +166,17 @@ def _plan_ppo(
     _weights(made, recipe.model, total, trainable, "policy")
     if trunks == 2:
         _weights(made, recipe.model, total, trainable, "critic")
+    size = _size(recipe.model)
+    # Neither is sharded, whatever the policy is.
     if recipe.model.lora is None:
-        made.memory["reference"] = total * _size(recipe.model) / _shards(hardware)
+        made.memory["reference"] = total * size
     if hardware.sharded:
-        made.memory["sampler's copy"] = total * 2.0
-    cache = 2 * shape.layers * shape.kv * 2
+        made.memory["sampler's copy"] = total * size
+    cache = 2 * shape.layers * shape.kv * size
     made.memory["key-value cache"] = recipe.rollout.concurrency * length * cache
     _activations(made, recipe.model, shape, recipe.micro_batch * length)
     episodes = recipe.batch
-    steps = recipe.rollout.concurrency * hardware.bandwidth * 1e9 / (total * 2.0)
+    steps = recipe.rollout.concurrency * hardware.bandwidth * 1e9 / (total * size)
     made.rates["sampling"] = 0.3 * steps * hardware.devices
     made.rates["learning"] = speed / (learn * total * trunks)
     made.rates["scoring"] = speed / (2 * total * (trunks + 1))

@@ -9,11 +9,15 @@ before the first step, so dropout is switched off).
 """
 
 import copy
-from collections.abc import Sequence
-from contextlib import nullcontext
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -107,15 +111,9 @@ def pad_rows(ids: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]], pad:
 
 
 def load_model(section: ModelSection, vocabulary: int) -> Any:
-    """The causal language model of a recipe. Raises ConfigError: none there, or of a smaller vocabulary."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            section.name, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"No model at {section.name!r}: {str(error).splitlines()[0]}") from None
+    """The causal language model of a recipe, all of it trainable. Adapters in its folder are merged into the model that
+    they belong to. Raises ConfigError: none there, none that can be read, or of a smaller vocabulary."""
+    model = _read(section, section.name)
     rows = model.get_input_embeddings().weight.shape[0]
     if rows < vocabulary:
         raise ConfigError(
@@ -125,6 +123,40 @@ def load_model(section: ModelSection, vocabulary: int) -> Any:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return model
+
+
+def base_of(name: str) -> str | None:
+    """The model that the adapters in a folder belong to; None where it is no folder of adapters alone.
+
+    Raises ConfigError: they name none.
+    """
+    folder = Path(name)
+    if not (folder / "adapter_config.json").is_file() or (folder / "config.json").is_file():
+        return None
+    try:
+        return str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"The adapters in {name!r} do not name the model that they belong to.") from None
+
+
+@contextmanager
+def exported(section: ModelSection, folder: Path, *, main: bool) -> Iterator[Path]:
+    """A place to save a trained model, or its adapters, in; at the end it takes the place of `folder`. All processes
+    enter; `main` does the work. Adapters are merged where the model that they belong to is of adapters itself, which
+    no other library can read, or is the one that is replaced."""
+    place = folder.with_name(f"{folder.name}.partial")
+    if main:
+        shutil.rmtree(place, ignore_errors=True)
+    yield place
+    if not main:
+        return
+    if section.lora is not None and (base_of(section.name) or Path(section.name).resolve() == folder.resolve()):
+        model = _read(section, str(place))
+        for path in place.glob("adapter_*"):
+            path.unlink()
+        model.save_pretrained(place)
+    shutil.rmtree(folder, ignore_errors=True)
+    place.rename(folder)
 
 
 def with_lora(model: Any, section: ModelSection, task: str = "CAUSAL_LM") -> Any:
@@ -157,6 +189,31 @@ def make_policy(section: ModelSection, critic: CriticSection, vocabulary: int) -
     elif trunk is not None:
         trunk = with_lora(trunk, section, "FEATURE_EXTRACTION")
     return Policy(with_lora(model, section), trunk), reference
+
+
+def _read(section: ModelSection, name: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    base = base_of(name)
+    try:
+        if base is not None:
+            from peft import PeftModel
+
+            model: Any = PeftModel.from_pretrained(_read(section, base), name).merge_and_unload()
+            # Adapters that are put on it name it as theirs; a short relative name would be looked up on the hub.
+            model.name_or_path = str(Path(name).resolve())
+            return model.requires_grad_(requires_grad=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=getattr(torch, section.dtype), attn_implementation=section.attention
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        flash = isinstance(error, ImportError) and section.attention == "flash_attention_2"
+        remedy = " Install flash-attn, or set model.attention=sdpa." if flash else ""
+        raise ConfigError(f"No model at {name!r}: {str(error).splitlines()[0]}{remedy}") from None
+    # transformers puts adapters on a model without a word, and adapters that are added would undo them.
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ConfigError(f"{name!r} is a model with adapters: begin from a folder that holds one of the two.")
+    return model
 
 
 def _trunk(decoder: Any, rows: Rows) -> Tensor:

@@ -3,7 +3,7 @@
 Token in, token out: what is learned from are the ids that were sampled. A step of the decision process is one sampled
 token; prompts and observations are context, never actions, so no loss depends on how likely they are. The reward of an
 episode is on its last sampled token. An episode that a limit of tokens or time cut has not ended: the critic's value of
-where it stood takes the place of the rest (`truncation: bootstrap`).
+where it stood takes the place of its reward (`truncation: bootstrap`).
 
 Every process holds all the experience of an iteration (token ids and four numbers per token) and learns from its share
 of each minibatch; sums are divided by the tokens of the whole minibatch, so the number of processes and the size of
@@ -38,7 +38,7 @@ from training.config import PpoRecipe
 from training.data import Example
 from training.errors import CheckpointError, ExampleError, TrainingError
 from training.metrics import MetricsLog
-from training.policy import Policy, Scored, make_policy, pad_rows
+from training.policy import Policy, Scored, exported, make_policy, pad_rows
 from training.render import fingerprint, load_tokenizer
 from training.replica import copy_weights
 
@@ -111,6 +111,10 @@ class PpoTrainer:
         self.replica: Any = None
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             self.replica = copy.deepcopy(policy.actor).requires_grad_(False).eval().to(self.accelerator.device)
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+            # `prepare` would read it from a data loader, and there is none.
+            config = self.accelerator.state.deepspeed_plugin.deepspeed_config
+            config["train_micro_batch_size_per_gpu"] = recipe.micro_batch
         self.policy, self.optimizer = self.accelerator.prepare(policy, optimizer)
         # The reference is not sharded: with full weights on few devices, adapters save it altogether.
         self.reference: Any = None if reference is None else reference.to(self.accelerator.device)
@@ -127,9 +131,16 @@ class PpoTrainer:
         return self.replica
 
     def train(self) -> dict[str, float]:
-        """Run the iterations that are left; the metrics of the last. Raises TrainingError: a loss is not finite."""
+        """Run the iterations that are left; the metrics of the last (empty where none was left). Checkpoints of later
+        iterations than the one that it goes on from are removed. Raises TrainingError: a loss is not finite."""
         metrics: dict[str, float] = {}
         recipe, main = self.recipe, self.accelerator.is_main_process
+        if main:
+            # They are of another life: rotation and resuming would take them for newer than what is saved from here on.
+            for other in checkpoints(recipe.output):
+                if int(other.name.split("-")[1]) > self.iteration:
+                    shutil.rmtree(other)
+        self.accelerator.wait_for_everyone()
         with MetricsLog(
             recipe.output, COLUMNS, recipe.iterations, begin=self.iteration, writes=main, title="ppo"
         ) as log:
@@ -186,10 +197,12 @@ class PpoTrainer:
         per_step = [tensor.flatten()[index] for tensor in (logprobs, reference[0], values)]
         kl = pm.kl_k1(per_step[0], per_step[1])
         penalties = self.kl.coefficient * kl if recipe.kl.where == "reward" else None
-        rewards = pm.place_rewards(torch.tensor([one.reward for one in rollouts]), valid, penalties)
+        cut = [one.truncated and recipe.truncation == "bootstrap" for one in rollouts]
+        # The value of where a cut episode stood predicts its whole reward, what its past turns earn in it included.
+        paid = [0.0 if unended else one.reward for one, unended in zip(rollouts, cut, strict=True)]
+        rewards = pm.place_rewards(torch.tensor(paid), valid, penalties)
         ends = [
-            final[rows_of[-1]] if one.truncated and recipe.truncation == "bootstrap" else torch.zeros(())
-            for one, rows_of in zip(rollouts, episodes, strict=True)
+            final[numbers[-1]] if unended else torch.zeros(()) for numbers, unended in zip(episodes, cut, strict=True)
         ]
         steps = pm.gae(rewards, per_step[2], torch.stack(ends), valid, recipe.gamma, recipe.lam)
         advantages, returns = (_scatter(tensor, index, valid, mask) for tensor in steps)
@@ -398,13 +411,15 @@ class PpoTrainer:
         return True
 
     def export(self) -> Path:
-        """Write the trained model (or its adapters) and the tokenizer to <output>/model."""
+        """Write the trained model and the tokenizer to <output>/model; its adapters alone where it has some, unless it
+        began from adapters."""
         folder = self.recipe.output / "model"
-        actor = self.actor
-        if self.accelerator.is_main_process:
-            actor.save_pretrained(folder)
-            if self.tokenizer is not None:
-                self.tokenizer.save_pretrained(folder)
+        actor, main = self.actor, self.accelerator.is_main_process
+        with exported(self.recipe.model, folder, main=main) as place:
+            if main:
+                actor.save_pretrained(place)
+                if self.tokenizer is not None:
+                    self.tokenizer.save_pretrained(place)
         self.accelerator.wait_for_everyone()
         return folder
 
@@ -414,7 +429,8 @@ _SUMS = ("policy_loss", "value_loss", "clip_share", "value_clip_share", "kl_step
 
 
 def train_ppo(recipe: PpoRecipe, *, fresh: bool = False) -> dict[str, float]:
-    """Train by a recipe, going on from the newest checkpoint of its output unless `fresh`; the last metrics."""
+    """Train by a recipe, going on from the newest checkpoint of its output unless `fresh`; the last metrics, or
+    none where it was finished before."""
     from training.collect import McpCollector
 
     set_seed(recipe.seed)

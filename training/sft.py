@@ -5,7 +5,10 @@ tokenises nothing, so what is learned is exactly what a rollout samples, for eve
 longer than `max_tokens` are left out and counted; packed ones do not see each other.
 """
 
+import json
+import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,14 @@ from rich.console import Console
 
 from training.config import SftRecipe
 from training.data import Account, Example, build
-from training.errors import CheckpointError
-from training.policy import load_model
+from training.errors import CheckpointError, ConfigError
+from training.policy import exported, load_model
 from training.render import fingerprint, load_tokenizer
 
 
 def train_sft(recipe: SftRecipe, *, fresh: bool = False, console: Console | None = None) -> dict[str, float]:
-    """Train by a recipe; the model is left in <output>/model. Returns the last metrics (train_loss, ...).
+    """Train by a recipe; the model is left in <output>/model. Returns the last metrics (train_loss, ...), or
+    none where it was finished before.
 
     Goes on from the newest checkpoint of the output unless `fresh`. Raises ExampleError, ConfigError, CheckpointError.
     """
@@ -40,33 +44,58 @@ def fit(
     fresh: bool = False,
     callbacks: list[Any] | None = None,
 ) -> dict[str, float]:
-    """Train `model` on these examples; the result is left in <output>/model.
+    """Train `model` on these examples; the result is left in <output>/model: adapters alone where the recipe has some,
+    unless it began from adapters. Returns the last metrics, or none where no step was left.
 
-    Goes on from the newest checkpoint of the output unless `fresh`. Raises CheckpointError where that was made with
-    another tokenizer.
+    Goes on from the newest checkpoint of the output unless `fresh`; later ones, which were cut or are of another life,
+    are removed. Raises CheckpointError where it was made with another tokenizer or model, and ConfigError.
     """
     found = None if fresh else newest_checkpoint(recipe.output)
-    if found is not None and fingerprint(load_tokenizer(str(found))) != fingerprint(tokenizer):
-        raise CheckpointError(f"{found} was made with another tokenizer: its token ids mean other texts.")
+    start, section = recipe.output / "start.json", recipe.model.model_dump(mode="json")
+    if found is not None:
+        if fingerprint(load_tokenizer(str(found))) != fingerprint(tokenizer):
+            raise CheckpointError(f"{found} was made with another tokenizer: its token ids mean other texts.")
+        try:
+            before = json.loads(start.read_text())
+        except (OSError, ValueError):
+            raise CheckpointError(f"{start} cannot be read: nothing tells which model {found} was made from.") from None
+        if before != section:
+            raise CheckpointError(f"{found} was made from another model: {before}.")
+    done = 0 if found is None else _steps(found)
     trainer = make_trainer(recipe, model, tokenizer, examples, callbacks)
+    main = trainer.is_world_process_zero()
+    if main:
+        # Rotation and resuming would take them for newer than what is saved from here on.
+        for other in recipe.output.glob("checkpoint-*"):
+            if _steps(other) > done:
+                shutil.rmtree(other)
+        if found is None:
+            recipe.output.mkdir(parents=True, exist_ok=True)
+            start.write_text(json.dumps(section, indent=1))
+    trainer.accelerator.wait_for_everyone()
     result = trainer.train(resume_from_checkpoint=None if found is None else str(found))
-    folder = recipe.output / "model"
-    trainer.save_model(str(folder))
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(folder)
+    if trainer.is_fsdp_enabled:
+        # What is spread over devices is written to checkpoints alone.
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    with exported(recipe.model, model_folder(recipe), main=main) as place:
+        trainer.save_model(str(place))
+        if main:
+            tokenizer.save_pretrained(place)
+    if trainer.state.global_step == done:
+        return {}
     return {name: float(value) for name, value in result.metrics.items()}
 
 
 def newest_checkpoint(output: Path) -> Path | None:
     """The newest checkpoint that was written to its end; the trainer writes its own state last."""
     whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return max(whole, key=_steps, default=None)
 
 
 def make_trainer(
     recipe: SftRecipe, model: Any, tokenizer: Any, examples: list[Example], callbacks: list[Any] | None = None
 ) -> Any:
-    """TRL's trainer over the examples."""
+    """TRL's trainer over the examples. Raises ConfigError: `batch` cannot be dealt out to the processes."""
     import torch
     import trl
     from datasets import Dataset  # type: ignore[import-untyped]
@@ -75,7 +104,12 @@ def make_trainer(
 
     # As the launcher tells: to ask accelerate here would fix its state before the trainer configures it.
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    steps = max(1, recipe.batch // (recipe.micro_batch * processes))
+    together = recipe.micro_batch * processes
+    if recipe.batch % together:
+        raise ConfigError(
+            f"batch {recipe.batch} is no multiple of micro_batch {recipe.micro_batch} x {processes} processes"
+            f" = {together}: set batch={math.ceil(recipe.batch / together) * together}, or start fewer processes."
+        )
     settings = api.SFTConfig(
         output_dir=str(recipe.output),
         num_train_epochs=recipe.epochs,
@@ -85,7 +119,7 @@ def make_trainer(
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         per_device_train_batch_size=recipe.micro_batch,
-        gradient_accumulation_steps=steps,
+        gradient_accumulation_steps=recipe.batch // together,
         max_length=recipe.max_tokens,
         packing=recipe.packing,
         train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
@@ -119,6 +153,10 @@ def print_account(account: Account, console: Console) -> None:
     console.print(account.table())
     for line in account.lines():
         console.print(line, markup=False, highlight=False)
+
+
+def _steps(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def _lora(recipe: SftRecipe) -> Any:

@@ -1,5 +1,6 @@
 """Recipes: all that ship load and can be planned; what is wrong in one is named."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,20 @@ def test_the_plan_counts_what_a_real_model_has(small: Any) -> None:
     assert made.fits
     assert made.memory["policy: weights"] == 4 * shape.parameters
     assert made.memory["policy: Adam"] == 8 * shape.parameters
+
+
+def test_a_plan_for_adapters_is_that_of_their_model(small: Any, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(small[0])}))
+    shapes = [shape_of(load_recipe("ppo-small", {"model.name": str(name)}).model) for name in (small[0], tmp_path)]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_reference_and_the_samplers_copy_are_whole_on_every_device(small: Any) -> None:
+    recipe = load_recipe("ppo-small", {"model.name": str(small[0])})
+    alone, spread = plan(recipe, Hardware()), plan(recipe, Hardware(devices=8, sharded=True))
+    assert spread.memory["policy: weights"] == alone.memory["policy: weights"] / 8
+    for name in ("reference", "sampler's copy"):
+        assert spread.memory[name] == 4 * spread.parameters
 
 
 def test_sharding_and_adapters_take_less_memory() -> None:

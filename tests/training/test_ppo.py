@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.training import spread, tiny
 from training.errors import CheckpointError, ExampleError, TrainingError
 from training.metrics import read_metrics
+from training.policy import pad_rows
 from training.ppo import PpoTrainer, Rollout, checkpoints
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def slow_loss(trainer: PpoTrainer, old: dict[str, list[list[float]]], recipe: An
             refs += [x.item() for x in slow_scores(reference.actor, policy.value_head, policy.critic, row)[0]]
         was, worth = old["logs"][number], old["values"][number]
         rewards = [-recipe.kl.coefficient * (a - b) for a, b in zip(was, refs, strict=True)]
-        rewards[-1] += rollout.reward
+        rewards[-1] += 0.0 if rollout.truncated else rollout.reward
         end = old["final"][number][0] if rollout.truncated else 0.0
         following = [*worth[1:], end]
         deltas = [r + recipe.gamma * n - v for r, n, v in zip(rewards, following, worth, strict=True)]
@@ -190,7 +191,7 @@ def test_the_penalty_in_the_loss_pulls_the_policy_to_its_reference(tmp_path: Pat
 
 
 def test_a_cut_episode_may_be_taken_for_an_ended_one(tmp_path: Path) -> None:
-    found = {}
+    found: dict[str, Any] = {}
     for truncation in ("bootstrap", "end"):
         recipe = tiny.recipe(tmp_path, truncation=truncation, whiten=False, kl={"coefficient": 0.0})
         trainer = tiny.trainer(recipe, tiny.Given([]))
@@ -198,8 +199,15 @@ def test_a_cut_episode_may_be_taken_for_an_ended_one(tmp_path: Path) -> None:
         found[truncation] = trainer.score(tiny.rollouts())
     # Only the third episode was cut: its last return is the critic's value of where it stood, or its reward.
     assert torch.equal(found["bootstrap"].returns[[0, 1, 2, 4]], found["end"].returns[[0, 1, 2, 4]])
-    assert found["end"].returns[3, 5] == pytest.approx(0)
-    assert abs(found["bootstrap"].returns[3, 5]) > 0.01
+    assert found["end"].returns[3, 5] == pytest.approx(0.5)
+    # That value predicts the whole reward: what form had earned so far is not paid beside it.
+    trainer = tiny.trainer(tiny.recipe(tmp_path, kl={"coefficient": 0.0}), tiny.Given([]))
+    rows = tiny.rollouts()[2].rows
+    ids, masks = [rows[0].ids], [rows[0].mask]
+    with torch.no_grad():
+        stood = float(trainer.policy.eval()(pad_rows(ids, masks, 0), temperature=0.7).final[0])
+    assert abs(stood) > 0.01
+    assert found["bootstrap"].returns[3, 5] == pytest.approx(stood, abs=1e-5)
 
 
 def state(trainer: PpoTrainer) -> list[Tensor]:
@@ -234,6 +242,21 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path, critic
     ]
     assert lines[0] == lines[1]
     assert not make("empty", 1).resume()
+
+
+def test_a_run_that_begins_anew_is_what_the_next_one_goes_on_from(tmp_path: Path) -> None:
+    def make(iterations: int) -> PpoTrainer:
+        made: PpoTrainer = tiny.trainer(tiny.recipe(tmp_path, iterations=iterations, save_every=2), tiny.Bandit())
+        return made
+
+    make(6).train()
+    make(4).train()
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["checkpoint-000002", "checkpoint-000004"]
+    last = make(4)
+    assert last.resume()
+    assert last.iteration == 4
+    assert last.train() == {}
+    assert len(checkpoints(tmp_path)) == 2
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """SFT through TRL: the loss is that of our own mask, packed or not; adapters; what it learns; resuming."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.training.test_config import run
 from training.config import SftRecipe, load_recipe
 from training.data import Example, build
-from training.errors import CheckpointError
+from training.errors import CheckpointError, ConfigError
 from training.policy import load_model
 from training.scratch import make_tokenizer
 from training.sft import fit, make_trainer, model_folder, newest_checkpoint, train_sft
@@ -47,6 +49,23 @@ def slow_loss(model: Any, examples: list[Example]) -> float:
     return sum(losses) / len(losses)
 
 
+class Stop(Exception):
+    pass
+
+
+def fit_and_stop(chosen: SftRecipe, small: Small, examples: list[Example], *, fresh: bool = False) -> None:
+    """Train, and be stopped after the first checkpoint."""
+    from transformers import TrainerCallback
+
+    class Stopper(TrainerCallback):
+        def on_save(self, *_: Any, **__: Any) -> None:
+            raise Stop
+
+    model = load_model(chosen.model, len(small[1]))
+    with pytest.raises(Stop):
+        fit(chosen, model, small[1], examples, fresh=fresh, callbacks=[Stopper()])
+
+
 @pytest.mark.parametrize("packing", [False, True])
 def test_the_loss_is_that_of_the_tokens_that_the_model_wrote(
     small: Small, expert: Path, tmp_path: Path, packing: bool
@@ -78,19 +97,9 @@ def test_it_learns_demonstrations_by_heart(small: Small, expert: Path, tmp_path:
 
 
 def test_a_stopped_run_goes_on(small: Small, expert: Path, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    from transformers import TrainerCallback
-
-    class Stopper(TrainerCallback):
-        def on_save(self, *_: Any, **__: Any) -> None:
-            raise Stop
-
     chosen = recipe(small, expert, tmp_path, epochs=2, save_every=2)
     examples, _ = build(chosen.data.records, small[1], chosen.data.filters)
-    with pytest.raises(Stop):
-        fit(chosen, load_model(chosen.model, len(small[1])), small[1], examples, callbacks=[Stopper()])
+    fit_and_stop(chosen, small, examples)
     fit(chosen, load_model(chosen.model, len(small[1])), small[1], examples)
     whole = chosen.model_copy(update={"output": tmp_path / "whole"})
     fit(whole, load_model(chosen.model, len(small[1])), small[1], examples)
@@ -118,6 +127,66 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(small: Small, expert: Path
     make_tokenizer(["quite another text, again and again"] * 20, folder, size=300)
     with pytest.raises(CheckpointError, match="another tokenizer"):
         train_sft(chosen, console=QUIET)
+
+
+def test_a_checkpoint_of_another_start_is_refused(small: Small, expert: Path, tmp_path: Path) -> None:
+    chosen = recipe(small, expert, tmp_path / "out", save_every=2)
+    train_sft(chosen, console=QUIET)
+    shutil.copytree(small[0], tmp_path / "other")
+    other = recipe((tmp_path / "other", small[1], small[2]), expert, tmp_path / "out", save_every=2)
+    with pytest.raises(CheckpointError, match="another model"):
+        train_sft(other, console=QUIET)
+    (tmp_path / "out" / "start.json").unlink()
+    with pytest.raises(CheckpointError, match="nothing tells"):
+        train_sft(chosen, console=QUIET)
+
+
+def test_a_run_that_begins_anew_is_what_the_next_one_goes_on_from(small: Small, expert: Path, tmp_path: Path) -> None:
+    chosen = recipe(small, expert, tmp_path, epochs=2, save_every=2)
+    examples, _ = build(chosen.data.records, small[1], chosen.data.filters)
+    fit(chosen, load_model(chosen.model, len(small[1])), small[1], examples)
+    fit_and_stop(chosen, small, examples, fresh=True)
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+
+
+def test_a_run_that_is_finished_says_so(small: Small, expert: Path, tmp_path: Path) -> None:
+    chosen = recipe(small, expert, tmp_path)
+    train_sft(chosen, console=QUIET)
+    assert train_sft(chosen, console=QUIET) == {}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(json.dumps(chosen.model_dump(mode="json")))
+    told = run("sft", str(file)).output
+    assert f"This was finished before; the model is in {model_folder(chosen)}" in told
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused(
+    small: Small, expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe(small, expert, tmp_path, batch=8, micro_batch=1)
+    for processes in (3, 16):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        with pytest.raises(ConfigError, match=f"batch 8 is no multiple of micro_batch 1 x {processes} processes"):
+            make_trainer(chosen, None, small[1], [])
+
+
+# PEFT's, of a model that is adapters itself.
+@pytest.mark.filterwarnings("ignore:Could not find a config file in:UserWarning")
+def test_a_run_may_begin_from_adapters(small: Small, expert: Path, tmp_path: Path) -> None:
+    lora = {"model.lora": {"rank": 4, "alpha": 8}, "learning_rate": 1e-2, "epochs": 4}
+    first = recipe(small, expert, tmp_path / "first", **lora)
+    examples, _ = build(first.data.records, small[1], first.data.filters)
+    train_sft(first, console=QUIET)
+    start = model_folder(first)
+    second = recipe((start, small[1], small[2]), expert, tmp_path / "second", **lora)
+    train_sft(second, console=QUIET)
+    left = model_folder(second)
+    assert (left / "model.safetensors").is_file()
+    assert not list(left.glob("adapter_*"))
+    losses = [
+        slow_loss(load_model(first.model.model_copy(update={"name": str(place)}), 1), examples)
+        for place in (small[0], start, left)
+    ]
+    assert losses[0] > losses[1] > losses[2]
 
 
 def test_a_checkpoint_that_was_cut_is_passed_over(small: Small, expert: Path, tmp_path: Path) -> None:

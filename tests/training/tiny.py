@@ -61,7 +61,7 @@ def rollouts() -> list[Rollout]:
     return [
         Rollout((example([1, 2, 3, 4, 5, 6, 7], [0, 0, 1, 1, 0, 0, 1]),), 1.0),
         Rollout((example([1, 2, 8, 9], [0, 0, 1, 1]), example([3, 4, 5, 6, 7], [0, 0, 0, 1, 1])), 0.25),
-        Rollout((example([5, 4, 3, 2, 1, 2, 3, 4], [0, 1, 0, 1, 0, 1, 0, 0]),), 0.0, truncated=True),
+        Rollout((example([5, 4, 3, 2, 1, 2, 3, 4], [0, 1, 0, 1, 0, 1, 0, 0]),), 0.5, truncated=True),
         Rollout((example([9, 8], [0, 1]),), -0.5),
     ]
 
