@@ -1,7 +1,7 @@
 """The small experiments: does SFT teach a model of ours to solve tasks, and does PPO then make it better?
 
     python -m training.small sft --out runs/small            tasks, demonstrations, tokenizer, model, SFT, evaluation
-    python -m training.small ppo --out runs/small --seed 0   calibration, PPO, evaluation before and after; more seeds
+    python -m training.small ppo --out runs/small --seed 0   a shorter SFT, PPO from there, evaluation of both
     python -m training.small report --out runs/small         what came out, with intervals, and the curves as a plot
 
 Every step leaves its result in the folder and is passed over when it is there, so a run that was stopped goes on where
@@ -12,7 +12,7 @@ attempted through the real environment. Of the calculators the simplest are take
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,6 @@ import typer
 from rich.console import Console
 
 from training.config import RolloutSection
-from training.errors import ExampleError
 from training.scale import SCALES, Scale, ppo_recipe, sft_recipe
 from training.summary import plot, summary
 
@@ -130,12 +129,20 @@ class Experiment:
 
     def sft(self) -> Path:
         """Supervised fine-tuning on the demonstrations."""
+        return self._fine_tuned("sft", self.scale.epochs)
+
+    def short(self) -> Path:
+        """What PPO begins with: the same SFT, ended early, so that there is something left to learn. A checkpoint of
+        the long one would not do: before its learning rate falls, it knows the notes of its own tasks alone."""
+        return self._fine_tuned("short", self.scale.short)
+
+    def _fine_tuned(self, name: str, epochs: float) -> Path:
         from training.sft import model_folder, train_sft
 
-        recipe = sft_recipe(self.out / "sft", self.scale, self.reading(), self.demonstrations(), self.scale.epochs)
+        recipe = sft_recipe(self.out / name, self.scale, self.reading(), self.demonstrations(), epochs)
         folder = model_folder(recipe)
         if not (folder / "config.json").is_file():
-            console.print(f"SFT: {train_sft(recipe, console=console)}", markup=False, highlight=False)
+            console.print(f"{name}: {train_sft(recipe, console=console)}", markup=False, highlight=False)
         return folder
 
     def evaluate(self, model: Path, name: str, categories: Sequence[str], *, sampled: bool = False) -> dict[str, Any]:
@@ -147,44 +154,11 @@ class Experiment:
         chosen = [(task, 1) for task in ids]
         return self._attempt(model, name, chosen, self.rollout.temperature if sampled else 0.0)
 
-    def calibrate(self) -> tuple[Path, list[str]]:
-        """What PPO begins with: a checkpoint of the SFT, and the categories whose sampled success there is in the band.
-
-        Success on train tasks grows with the steps, so the first checkpoint that reaches the middle of the band is
-        found by halving. Raises ExampleError where no category is in the band then.
-        """
-        path = self.out / "calibrated.json"
-        if not path.is_file():
-            found = sorted(self.sft().parent.glob("checkpoint-*"), key=lambda one: int(one.name.split("-")[1]))
-            low, high = 0, len(found) - 1
-            while low < high:
-                middle = (low + high) // 2
-                if self._probe(found[middle])["all"]["success"] < statistics.mean(self.scale.band):
-                    low = middle + 1
-                else:
-                    high = middle
-            rows = self._probe(found[low])["categories"]
-            least, most = self.scale.band
-            categories = [category for category, row in rows.items() if least <= row["success"] <= most]
-            if not categories:
-                raise ExampleError(f"No category's sampled success is in {self.scale.band}: see result-probe-*.json.")
-            _write(path, {"model": str(found[low].relative_to(self.out)), "categories": categories})
-        told = json.loads(path.read_text())
-        return self.out / told["model"], list(told["categories"])
-
-    def _probe(self, model: Path) -> dict[str, Any]:
-        """Sampled success on train tasks."""
-        registry = self._registry()
-        probes = []
-        for category in self.tasks():
-            probes += [(task, 1) for task in self._ids(registry, [category], "train")[: self.scale.probes]]
-        return self._attempt(model, f"probe-{model.name}", probes, self.rollout.temperature)
-
     def ppo(self, seed: int) -> None:
-        """PPO from the calibrated model on its categories; success on held-out tasks of them before and after."""
+        """PPO on train tasks; success on held-out tasks before and after."""
         from training.ppo import train_ppo
 
-        start, categories = self.calibrate()
+        start, categories = self.short(), self.tasks()
         recipe = ppo_recipe(self.out, self.scale, start, self.rollout, categories, seed)
         self.evaluate(start, "before", categories, sampled=True)
         if not (recipe.output / "model" / "config.json").is_file():
@@ -262,7 +236,7 @@ def run_ppo(
     scale: ScaleOption = "hour",
     seed: Annotated[list[int] | None, typer.Option("--seed", help="Repeatable. Default: 0, 1 and 2.")] = None,
 ) -> None:
-    """PPO from the SFT model on a calibrated subset."""
+    """PPO from a shorter SFT, on the same tasks."""
     experiment = _experiment(out, scale)
     for one in seed or [0, 1, 2]:
         experiment.ppo(one)
@@ -281,11 +255,10 @@ def _experiment(out: Path, scale: str) -> Experiment:
     path = out / "scale.json"
     if path.is_file():
         known = json.loads(path.read_text())
-        rollout = RolloutSection.model_validate(known.pop("rollout"))
-        return Experiment(out, replace(Scale(**known), rollout=rollout, band=tuple(known["band"])))
+        return Experiment(out, Scale(**known | {"rollout": RolloutSection.model_validate(known["rollout"])}))
     chosen = SCALES[scale]
     out.mkdir(parents=True, exist_ok=True)
-    _write(path, asdict(replace(chosen)) | {"rollout": chosen.rollout.model_dump(mode="json")})
+    _write(path, asdict(chosen) | {"rollout": chosen.rollout.model_dump(mode="json")})
     return Experiment(out, chosen)
 
 
