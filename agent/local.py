@@ -13,6 +13,8 @@ models whose memory is not keys and values of all tokens (state-space and hybrid
 
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -86,6 +88,8 @@ class LocalModel:
             raise ModelRefused(
                 "Models in this process need torch and transformers: pip install 'med-copilot[local]'"
             ) from error
+        if (Path(path) / "adapter_config.json").is_file() and find_spec("peft") is None:
+            raise ModelRefused(f"{path} holds adapters, which need peft: pip install 'med-copilot[train]'")
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
