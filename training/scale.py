@@ -12,8 +12,9 @@ class Scale:
     """How large an experiment is.
 
     `categories`: the simplest so many calculators. `pieces`, `lines`: of the tokenizer. `reading`, `epochs`, `short`:
-    passes of learning to look values up, of SFT, and of the SFT that PPO begins with. `held_out`: test tasks that are
-    attempted. `iterations`, `episodes`: of PPO.
+    passes of learning to look values up, of SFT, and of the shorter SFT, of which PPO takes a checkpoint; these come
+    every `save_every` steps. `held_out`: test tasks that are attempted. `probes`: train tasks of each category that
+    calibration attempts; `band`: sampled success of the categories that PPO gets.
     """
 
     patients: int = 1500
@@ -27,11 +28,14 @@ class Scale:
     max_tokens: int = 256
     reading: float = 0.3
     epochs: float = 4.0
-    short: float = 0.5
+    short: float = 1.5
     batch: int = 8
     learning_rate: float = 1e-3
+    save_every: int = 50
     held_out: int = 400
-    iterations: int = 24
+    probes: int = 12
+    band: tuple[float, float] = (0.25, 0.65)
+    iterations: int = 16
     episodes: int = 64
     rollout: RolloutSection = field(
         default_factory=lambda: RolloutSection(
@@ -53,6 +57,8 @@ SCALES = {
         epochs=1,
         short=1,
         held_out=6,
+        probes=2,
+        band=(0.0, 1.0),
         iterations=2,
         episodes=4,
         rollout=RolloutSection(concurrency=4, temperature=1.0, turns=3, max_tokens=512, max_new_tokens=48),
@@ -78,6 +84,8 @@ def sft_recipe(
             "micro_batch": scale.batch,
             "learning_rate": scale.learning_rate,
             "max_tokens": scale.max_tokens,
+            "save_every": scale.save_every,
+            "keep": 100,
         },
     )
     assert isinstance(recipe, SftRecipe)

@@ -1,7 +1,7 @@
 """The small experiments: does SFT teach a model of ours to solve tasks, and does PPO then make it better?
 
     python -m training.small sft --out runs/small            tasks, demonstrations, tokenizer, model, SFT, evaluation
-    python -m training.small ppo --out runs/small --seed 0   a shorter SFT, PPO from there, evaluation of both
+    python -m training.small ppo --out runs/small --seed 0   a shorter SFT, calibration, PPO, evaluation of both
     python -m training.small report --out runs/small         what came out, with intervals, and the curves as a plot
 
 Every step leaves its result in the folder and is passed over when it is there, so a run that was stopped goes on where
@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from training.config import RolloutSection
+from training.errors import ExampleError
 from training.scale import SCALES, Scale, ppo_recipe, sft_recipe
 from training.summary import plot, summary
 
@@ -132,8 +133,8 @@ class Experiment:
         return self._fine_tuned("sft", self.scale.epochs)
 
     def short(self) -> Path:
-        """What PPO begins with: the same SFT, ended early, so that there is something left to learn. A checkpoint of
-        the long one would not do: before its learning rate falls, it knows the notes of its own tasks alone."""
+        """A shorter SFT, among whose checkpoints PPO finds its beginning. In the middle of the long one the learning
+        rate is still so high that held-out notes are hardly read."""
         return self._fine_tuned("short", self.scale.short)
 
     def _fine_tuned(self, name: str, epochs: float) -> Path:
@@ -154,11 +155,45 @@ class Experiment:
         chosen = [(task, 1) for task in ids]
         return self._attempt(model, name, chosen, self.rollout.temperature if sampled else 0.0)
 
+    def calibrate(self) -> tuple[Path, list[str]]:
+        """What PPO begins with: a checkpoint of the shorter SFT, and the categories whose sampled success is in the
+        band there.
+
+        Success on train tasks grows with the steps, so the first checkpoint that reaches the middle of the band is
+        found by halving. Raises ExampleError where no category is in the band then.
+        """
+        path = self.out / "calibrated.json"
+        if not path.is_file():
+            found = sorted(self.short().parent.glob("checkpoint-*"), key=lambda one: int(one.name.split("-")[1]))
+            low, high = 0, len(found) - 1
+            while low < high:
+                middle = (low + high) // 2
+                if self._probe(found[middle])["all"]["success"] < statistics.mean(self.scale.band):
+                    low = middle + 1
+                else:
+                    high = middle
+            rows = self._probe(found[low])["categories"]
+            least, most = self.scale.band
+            categories = [category for category, row in rows.items() if least <= row["success"] <= most]
+            if not categories:
+                raise ExampleError(f"No category's sampled success is in {self.scale.band}: see result-probe-*.json.")
+            _write(path, {"model": str(found[low].relative_to(self.out)), "categories": categories})
+        told = json.loads(path.read_text())
+        return self.out / told["model"], list(told["categories"])
+
+    def _probe(self, model: Path) -> dict[str, Any]:
+        """Sampled success on train tasks."""
+        registry = self._registry()
+        probes = []
+        for category in self.tasks():
+            probes += [(task, 1) for task in self._ids(registry, [category], "train")[: self.scale.probes]]
+        return self._attempt(model, f"probe-{model.name}", probes, self.rollout.temperature)
+
     def ppo(self, seed: int) -> None:
-        """PPO on train tasks; success on held-out tasks before and after."""
+        """PPO from the calibrated model on its categories; success on held-out tasks of them before and after."""
         from training.ppo import train_ppo
 
-        start, categories = self.short(), self.tasks()
+        start, categories = self.calibrate()
         recipe = ppo_recipe(self.out, self.scale, start, self.rollout, categories, seed)
         self.evaluate(start, "before", categories, sampled=True)
         if not (recipe.output / "model" / "config.json").is_file():
@@ -236,7 +271,7 @@ def run_ppo(
     scale: ScaleOption = "hour",
     seed: Annotated[list[int] | None, typer.Option("--seed", help="Repeatable. Default: 0, 1 and 2.")] = None,
 ) -> None:
-    """PPO from a shorter SFT, on the same tasks."""
+    """PPO from a checkpoint of a shorter SFT, on a calibrated subset."""
     experiment = _experiment(out, scale)
     for one in seed or [0, 1, 2]:
         experiment.ppo(one)
@@ -255,7 +290,8 @@ def _experiment(out: Path, scale: str) -> Experiment:
     path = out / "scale.json"
     if path.is_file():
         known = json.loads(path.read_text())
-        return Experiment(out, Scale(**known | {"rollout": RolloutSection.model_validate(known["rollout"])}))
+        rollout = RolloutSection.model_validate(known["rollout"])
+        return Experiment(out, Scale(**known | {"rollout": rollout, "band": tuple(known["band"])}))
     chosen = SCALES[scale]
     out.mkdir(parents=True, exist_ok=True)
     _write(path, asdict(chosen) | {"rollout": chosen.rollout.model_dump(mode="json")})
