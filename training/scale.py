@@ -33,9 +33,9 @@ class Scale:
     learning_rate: float = 1e-3
     save_every: int = 50
     held_out: int = 400
-    probes: int = 12
-    band: tuple[float, float] = (0.25, 0.65)
-    iterations: int = 16
+    probes: int = 32
+    band: tuple[float, float] = (0.25, 0.55)
+    iterations: int = 30
     episodes: int = 64
     rollout: RolloutSection = field(
         default_factory=lambda: RolloutSection(
