@@ -34,8 +34,8 @@ class Scale:
     save_every: int = 50
     held_out: int = 400
     probes: int = 32
-    band: tuple[float, float] = (0.25, 0.55)
-    iterations: int = 30
+    band: tuple[float, float] = (0.15, 0.6)
+    iterations: int = 24
     episodes: int = 64
     rollout: RolloutSection = field(
         default_factory=lambda: RolloutSection(
