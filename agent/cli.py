@@ -3,8 +3,8 @@
 import json
 import random
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from agent.evaluate import Row
     from agent.models import Model
-    from agent.rollout import Connect, Players, Rollout, Settings, Tally, Watch
+    from agent.rollout import Connect, Players, Rollout, Settings
     from tasks.attempt import AttemptRecord
 
 _MODELS = "expert | nothing | constant | guess | openai:NAME | local:PATH"
@@ -42,7 +42,10 @@ ScaffoldOption = Annotated[
 ]
 TurnsOption = Annotated[int, typer.Option("--turns", min=1, help="Turns of the model in an attempt.")]
 CallOption = Annotated[int, typer.Option("--call-tokens", min=1, help="Tokens that one turn may have.")]
-ContextOption = Annotated[int, typer.Option("--context-tokens", min=1, help="Tokens that the model reads at most.")]
+ContextOption = Annotated[int, typer.Option("--context-tokens", min=1, help="Tokens that the model reads, estimated.")]
+CallSecondsOption = Annotated[
+    float, typer.Option("--call-seconds", min=1, help="A model that does not answer in that time has failed.")
+]
 UrlOption = Annotated[str | None, typer.Option("--base-url", help="Of openai:NAME. Default: $OPENAI_BASE_URL.")]
 KeyOption = Annotated[str | None, typer.Option("--api-key", help="Of openai:NAME. Default: $OPENAI_API_KEY.")]
 PriceOption = Annotated[
@@ -101,6 +104,7 @@ def rollout(
     turns: TurnsOption = 30,
     call_tokens: CallOption = 8_192,
     context_tokens: ContextOption = 32_768,
+    call_seconds: CallSecondsOption = 900.0,
     base_url: UrlOption = None,
     api_key: KeyOption = None,
     price: PriceOption = None,
@@ -112,7 +116,7 @@ def rollout(
     from agent.rollout import Settings
     from agent.trajectory import AgentLimits
 
-    limits = AgentLimits(turns=turns, call_tokens=call_tokens, context_tokens=context_tokens)
+    limits = AgentLimits(turns=turns, call_tokens=call_tokens, context_tokens=context_tokens, call_seconds=call_seconds)
     settings = Settings(model, seed, temperature, scaffold, limits)
     options = _Options(
         out, model, data, tasks, family, split, limit, attempts, concurrency, settings, server, base_url, api_key,
@@ -139,6 +143,7 @@ def evaluate(
     temperature: TemperatureOption = None,
     scaffold: ScaffoldOption = False,
     turns: TurnsOption = 30,
+    call_seconds: CallSecondsOption = 900.0,
     base_url: UrlOption = None,
     api_key: KeyOption = None,
     price: PriceOption = None,
@@ -155,7 +160,7 @@ def evaluate(
     if model is not None:
         if out is None:
             raise typer.BadParameter("--model needs --out, the folder of the records.")
-        settings = Settings(model, seed, temperature, scaffold, AgentLimits(turns=turns))
+        settings = Settings(model, seed, temperature, scaffold, AgentLimits(turns=turns, call_seconds=call_seconds))
         options = _Options(
             out, model, data, tasks, family, split or "test", limit, attempts, concurrency, settings, server, base_url,
             api_key, price,
@@ -223,6 +228,7 @@ def _run(options: _Options) -> "list[Row]":
 async def _attempts(options: _Options) -> "Rollout":
     """The rollout, carried out."""
     from agent.errors import RolloutError
+    from agent.progress import progress
     from agent.rollout import Rollout
 
     connect = _server(options)
@@ -230,7 +236,7 @@ async def _attempts(options: _Options) -> "Rollout":
     if not tasks:
         raise RolloutError("There are no such tasks: `med-copilot tasks generate` makes some.")
     async with _players(options) as players:
-        with _progress() as watch:
+        with progress() as watch:
             rollout = Rollout(
                 tasks,
                 options.attempts,
@@ -363,40 +369,6 @@ def _price(text: str | None) -> Any:
             "PROMPT,COMPLETION are two numbers, for example 0.4,1.6.", param_hint="--price"
         ) from None
     return Price(prompt, completion)
-
-
-@contextmanager
-def _progress() -> "Iterator[Watch]":
-    """A live bar on stderr: attempts, time left, score, and what was not scored."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("attempts"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task("", total=None)
-
-        def watch(tally: "Tally") -> None:
-            score = "" if tally.score is None else f"score {tally.score:.3f}"
-            rest = (("unscored", tally.unscored), ("abandoned", tally.abandoned), ("limit", tally.limit))
-            counts = "".join(f" · {name} {count}" for name, count in rest if count)
-            bar.update(shown, completed=tally.done, total=tally.total, description=f"{score}{counts}")
-
-        yield watch
 
 
 def _print(rows: "list[Row]", title: str, as_json: bool = False) -> None:

@@ -135,7 +135,9 @@ class Agent:
                 except ContextOverflow:
                     pass
                 except TimeoutError:
-                    raise ModelFailed(f"The model did not answer in {limits.call_seconds:g} s.") from None
+                    raise ModelFailed(
+                        f"The model did not answer in {limits.call_seconds:g} s (call_seconds)."
+                    ) from None
             trajectory.level += 1
         raise EpisodeOver("limit", "context", "The task and the last turn alone do not fit the model's context.")
 

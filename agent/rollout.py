@@ -154,9 +154,9 @@ class Rollout:
         return self.tally
 
     def records(self) -> list[AttemptRecord]:
-        """The record of each attempt that was asked for, as `last_records` chooses it. The folder may hold more."""
-        wanted = set(self._wanted)
-        return [record for record in last_records([self.out]) if (record.task.id, record.attempt) in wanted]
+        """The record of each attempt that was asked for, in that order. The folder may hold more."""
+        found = {(record.task.id, record.attempt): record for record in last_records([self.out])}
+        return [found[key] for key in self._wanted if key in found]
 
     def _begin(self) -> None:
         self.tally = Tally(len(self._wanted))

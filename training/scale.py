@@ -68,9 +68,9 @@ SCALES = {
 
 
 def sft_recipe(
-    output: Path, scale: Scale, start: Path, records: Path, epochs: float, schedule: str = "cosine"
+    output: Path, scale: Scale, start: Path, records: Path, epochs: float, *, schedule: str = "cosine", keep: int = 1
 ) -> SftRecipe:
-    """SFT from the model in `start`."""
+    """SFT from the model in `start`, of which the last `keep` checkpoints stay."""
     recipe = load_recipe(
         "sft-small",
         {
@@ -85,7 +85,7 @@ def sft_recipe(
             "learning_rate": scale.learning_rate,
             "max_tokens": scale.max_tokens,
             "save_every": scale.save_every,
-            "keep": 100,
+            "keep": keep,
         },
     )
     assert isinstance(recipe, SftRecipe)

@@ -118,8 +118,8 @@ class Experiment:
         from training.sft import fit, model_folder
 
         start, records = self.start(), self.demonstrations()
-        constant = "constant_with_warmup"
-        recipe = sft_recipe(self.out / "reading", self.scale, start, records, self.scale.reading, constant)
+        passes = self.scale.reading
+        recipe = sft_recipe(self.out / "reading", self.scale, start, records, passes, schedule="constant_with_warmup")
         folder = model_folder(recipe)
         if not (folder / "config.json").is_file():
             tokenizer = load_tokenizer(str(start))
@@ -135,12 +135,12 @@ class Experiment:
     def short(self) -> Path:
         """A shorter SFT, among whose checkpoints PPO finds its beginning. In the middle of the long one the learning
         rate is still so high that held-out notes are hardly read."""
-        return self._fine_tuned("short", self.scale.short)
+        return self._fine_tuned("short", self.scale.short, keep=1_000)
 
-    def _fine_tuned(self, name: str, epochs: float) -> Path:
+    def _fine_tuned(self, name: str, epochs: float, *, keep: int = 1) -> Path:
         from training.sft import model_folder, train_sft
 
-        recipe = sft_recipe(self.out / name, self.scale, self.reading(), self.demonstrations(), epochs)
+        recipe = sft_recipe(self.out / name, self.scale, self.reading(), self.demonstrations(), epochs, keep=keep)
         folder = model_folder(recipe)
         if not (folder / "config.json").is_file():
             console.print(f"{name}: {train_sft(recipe, console=console)}", markup=False, highlight=False)
