@@ -116,7 +116,7 @@ def test_the_line_is_that_of_the_code_that_was_sent(child: Child) -> None:
         ("None.group(1)", "group", None),
         ("import nunpy", "nunpy", "numpy"),
         ("import pandas.plotings", "plotings", "plotting"),
-        ("def f():\n    if 0:\n        total = 1\n    return total\nf()", "total", "total"),
+        ("total = 2\ndef f():\n    if 0:\n        total = 1\n    return total\nf()", "total", "total"),
         ("from math import sqrroot", "sqrroot", "sqrt"),
         ("open('note.txt')", "note.txt", "notes.txt"),
         ("pd.read_csv('/data/patient.csv')", "/data/patient.csv", "patients.csv"),
