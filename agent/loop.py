@@ -89,6 +89,7 @@ class Agent:
         except ToolFailed as error:
             missing = trajectory.task.missing is not None
             raise EpisodeOver("data_missing" if missing else "infra_error", "start_task", str(error)) from error
+        trajectory.began = time.monotonic()
         trajectory.episode_id = started["episode_id"]
         trajectory.tools = prompts.offered(await self.environment.tools(), started["tools"])
         trajectory.messages += [

@@ -1,5 +1,6 @@
 """The trajectory of an attempt while it is made, and the record that becomes of it."""
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -31,11 +32,12 @@ _CHARACTERS_PER_TOKEN = 3
 class AgentLimits:
     """Limits that the agent keeps by itself, beside the server's own.
 
-    `turns`: calls of the model. `tokens`: sampled in the whole episode. `seconds`: from the start; no turn begins after
-    that. `call_tokens` and `context_tokens`: of one call, sampled and read (the paper's 8,192 and 32,768; what is read
-    is estimated). `call_seconds`: a model that does not answer in that time has failed. `repeats`: so many calls in a
-    row that are the same end the episode, the last without being made. `malformed`: turns in a row without a tool call
-    that can be understood.
+    `turns`: calls of the model. `tokens`: sampled in the whole episode. `seconds`: from when the server has started the
+    episode (a sandbox that is slow to start costs the agent nothing); no turn begins after that. `call_tokens` and
+    `context_tokens`: of one call, sampled and read (the paper's 8,192 and 32,768; what is read is estimated).
+    `call_seconds`: a model that does not answer in that time has failed. `repeats`: so many calls in a row that are the
+    same end the episode, the last without being made. `malformed`: turns in a row without a tool call that can be
+    understood.
     """
 
     turns: int = 30
@@ -72,7 +74,8 @@ class Trajectory:
     tool_seconds: float = 0.0
     model_seconds: float = 0.0
     started: str = field(default_factory=now)
-    began: float = field(default_factory=time.monotonic)
+    began: float = math.inf
+    """When the server had started the episode, on the monotonic clock; not yet: inf."""
 
     @property
     def sampled(self) -> int:

@@ -195,6 +195,23 @@ async def test_time_ends_the_episode(serve: Serve, note_task: str) -> None:
     assert [one["state"] for one in listed["episodes"]] == ["ended"]
 
 
+async def test_a_slow_start_of_the_episode_takes_none_of_the_agents_time(
+    serve: Serve, note_task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve() as environment:
+        real = environment.call
+
+        async def slow(tool: str, /, **arguments: Any) -> dict[str, Any]:
+            if tool == "start_task":
+                await anyio.sleep(2.5)
+            return await real(tool, **arguments)
+
+        monkeypatch.setattr(environment, "call", slow)
+        turns = [call("submit_answer", answer=1)]
+        record = await Agent(environment, Scripted(turns), AgentLimits(seconds=2)).attempt(note_task)
+    assert (record.outcome, len(record.calls)) == ("graded", 1)
+
+
 async def test_a_model_that_never_answers_has_failed_and_the_agent_has_not(serve: Serve, note_task: str) -> None:
     model = Slow([PRINT])
     model.seconds = 600
