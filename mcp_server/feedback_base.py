@@ -52,9 +52,9 @@ def shown(text: object, limit: int = MAX_NAME) -> str:
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 
-def listed(names: Iterable[str], limit: int = 20) -> str:
-    """Names with commas, the count of what was left out at the end."""
-    found = [shown(name, 60) for name in names]
+def listed(names: Iterable[str], limit: int = 20, length: int = 60) -> str:
+    """Names with commas, each of at most `length` characters, the count of what was left out at the end."""
+    found = [shown(name, length) for name in names]
     more = f" and {len(found) - limit} more" if len(found) > limit else ""
     return ", ".join(found[:limit]) + more
 

@@ -297,7 +297,7 @@ def _file(facts: Facts) -> Finding:
     near = same or [other for last in close for other, one in by_name.items() if one == last]
     fixes += replace_fixes(path, near[:3])
     if facts.candidates:
-        fixes.append(f"Files here: {listed(facts.candidates, 30)}.")
+        fixes.append(f"Files here: {listed(facts.candidates, 30, 200)}.")
     fixes.append("The task's data are in /data (read-only); what you write is in /work, the current folder.")
     return Finding(f"There is no file {shown(path)!r}.", tuple(fixes), missing=path)
 

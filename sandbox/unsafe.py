@@ -28,7 +28,7 @@ from sandbox.errors import SandboxFailure, SandboxUnavailable, TransferError
 from sandbox.landlock import plan
 from sandbox.landlock.places import ROOT_VARIABLE, Places
 from sandbox.landlock.shown import shown
-from sandbox.landlock.watch import watch
+from sandbox.landlock.watch import one_file, watch
 from sandbox.services import refuse_services
 from sandbox.session import ChannelSession, Ended
 from sandbox.wire import Decoder, WireError, pack
@@ -279,7 +279,7 @@ class UnsafeSandbox:
             "preload": list(self._config.preload),
             "limits": [
                 (resource.RLIMIT_NOFILE, limits.open_files),
-                (resource.RLIMIT_FSIZE, limits.disk),
+                (resource.RLIMIT_FSIZE, one_file(limits)),
                 (resource.RLIMIT_CPU, int(limits.cpu_seconds) + 1),
                 (resource.RLIMIT_CORE, 0),
             ],

@@ -5,6 +5,7 @@ The loop keeps its own references to what it needs, because the agent's code may
 
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -39,6 +40,8 @@ def run(fd: int, options: dict[str, Any]) -> NoReturn:
     setting = Setting(work, data, database, int(options.get("output") or 20_000), (work, *packages))
     fd = move_high(fd)
     os.set_blocking(fd, True)
+    # A server that a script starts in the background ignores it, and so would all that descends from it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.register_at_fork(after_in_child=lambda: os.close(fd))  # the protocol is not the children's
     os.chdir(work)
     sys.path[:0] = setting.changing

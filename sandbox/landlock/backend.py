@@ -37,7 +37,7 @@ from sandbox.landlock import plan
 from sandbox.landlock.inside.confine import remove
 from sandbox.landlock.places import Places
 from sandbox.landlock.session import LandlockChannel, LandlockSession
-from sandbox.landlock.watch import watch
+from sandbox.landlock.watch import one_file, watch
 from sandbox.remedies import for_landlock
 from sandbox.services import refuse_services
 from sandbox.session import Ended
@@ -185,7 +185,7 @@ class LandlockSandbox:
             "wheels": self._wheels,
             "user": user,
             "capability": self._users.capability,
-            "disk": limits.disk,
+            "disk": one_file(limits),
             # Of a user who does other things as well the kernel counts them all: then only a brake on fork bombs.
             "processes": limits.processes if user is not None else _own_processes() + 4 * limits.processes,
             "open_files": limits.open_files,

@@ -1,8 +1,8 @@
 """Limits that nothing in the kernel holds here: the server looks at each session often, and ends it above them.
 
 Memory and the number of processes where no control group can be written, and what lies in a session's folders. One
-file cannot outgrow the disk limit (RLIMIT_FSIZE), so what a session can take beyond it between two looks is bounded
-by the speed of the disk.
+file stays below the disk limit (RLIMIT_FSIZE), so what a session can take beyond it between two looks is bounded by
+the speed of the disk.
 """
 
 import asyncio
@@ -34,6 +34,11 @@ class Watched(Protocol):
 
     def kill(self, why: str) -> None:
         """End it at once."""
+
+
+def one_file(limits: Limits) -> int:
+    """Bytes that one file may have. The rest is for others: who fills one gets an error, and is not ended."""
+    return limits.disk * 15 // 16
 
 
 async def watch(sessions: Collection[Watched], processes_too: bool) -> None:

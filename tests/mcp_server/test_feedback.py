@@ -60,7 +60,7 @@ class Interpreter:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("data")
+    data = tmp_path_factory.mktemp("a_folder_whose_name_is_so_long_that_its_paths_may_be_cut")
     with closing(sqlite3.connect(data / "hospital.sqlite")) as database:
         database.executescript(
             """

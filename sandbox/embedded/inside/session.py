@@ -56,8 +56,14 @@ def become_session(spec: dict[str, Any], descriptors: list[int], program: bytes,
         socket.send_fds(channel, [b"ok"], [os.pidfd_open(first), work, *(one.fileno() for one in listeners)])
         os.close(go)
     except OSError as error:
-        channel.send(f"error: {error}".encode())
+        report(channel.fileno(), error)
     os._exit(0)
+
+
+def report(channel: int, error: OSError) -> None:
+    """Tell the server, on the session's socket, why there will be no session."""
+    with suppress(OSError):
+        os.write(channel, f"error: {error}".encode())
 
 
 def _isolate(spec: dict[str, Any]) -> None:

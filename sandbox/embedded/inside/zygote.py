@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from . import seccomp
-from .session import Run, become_session
+from .session import Run, become_session, report
 
 
 def main() -> None:
@@ -40,8 +40,9 @@ def main() -> None:
             os._exit(0)
         try:
             child = os.fork()
-        except OSError:  # too many processes: the request fails, its socket's end says so
+        except OSError as error:  # too many processes: the request fails
             child = -1
+            report(descriptors[0], error)
         if child == 0:
             control.close()
             spec = json.loads(message)

@@ -55,8 +55,7 @@ def become_session(
         work = os.open(f"{root}/work", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         socket.send_fds(channel, [b"ok"], [os.pidfd_open(os.getpid()), work])
     except OSError as error:
-        with suppress(OSError):
-            channel.send(f"error: {error}".encode())
+        report(channel.fileno(), error)
         _end(interpreter, spec)
     _close_all_but(0, 1, 2)
     while signal.sigwait(_SIGNALS) is not signal.SIGTERM and _reap(interpreter):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sandbox.embedded.inside import linux
-from sandbox.embedded.inside.session import Run
+from sandbox.embedded.inside.session import Run, report
 from sandbox.landlock import places as paths
 from sandbox.landlock.inside import rules
 from sandbox.landlock.inside.confine import PR_SET_CHILD_SUBREAPER, become_session, remove
@@ -81,13 +81,17 @@ class _Zygote:
                 self._open(json.loads(message), descriptors)
 
     def _open(self, spec: dict[str, Any], descriptors: list[int]) -> None:
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
-            become_session(spec, descriptors, self._base, self._places, self._run)
-        self._keepers.add(pid)
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes: the request fails
+            report(descriptors[0], error)
+        else:
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                self._control.close()
+                become_session(spec, descriptors, self._base, self._places, self._run)
+            self._keepers.add(pid)
         for descriptor in descriptors:
             os.close(descriptor)
 

@@ -17,13 +17,13 @@ import pytest
 
 from tests.sandbox.attacks.conftest import LINE
 from tests.sandbox.attacks.world import PROJECT
+from tests.sandbox.users import become, interpreter
 
 USERS = (65533, 65532)
 FILES = ("test_secrets.py", "test_neighbours.py", "test_transfer.py", "test_protocol.py", "test_exhaustion.py")
 ATTACKED = [
     name for name in ("embedded", "landlock") if name in os.environ.get("MED_COPILOT_ATTACKED", name).split(",")
 ]
-CHECK = "import sys; sys.exit(sys.version_info[:2] != {!r})"
 SECONDS = 600
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
@@ -32,17 +32,6 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be someb
 @pytest.fixture(autouse=True)
 def unharmed() -> None:
     """The attacks are in the other process."""
-
-
-def interpreter() -> str:
-    """A Python of this version that any user may run."""
-    for path in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
-        real = Path(path).resolve()
-        if real.exists() and all(folder.stat().st_mode & 1 for folder in real.parents):
-            command = [str(real), "-c", CHECK.format(sys.version_info[:2])]
-            if subprocess.run(command, check=False).returncode == 0:
-                return str(real)
-    pytest.skip("no interpreter of this version is readable for other users")
 
 
 class Runs:
@@ -91,13 +80,6 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def ordinary() -> Iterator[Runs]:
-    if shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not here")
-
-    def become(user: int) -> list[str]:
-        identity = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
-        return ["setpriv", *identity]
-
     runs = Runs(become, interpreter(), USERS, *FILES)
     yield runs
     runs.close()
