@@ -89,13 +89,13 @@ class Agent:
         except ToolFailed as error:
             missing = trajectory.task.missing is not None
             raise EpisodeOver("data_missing" if missing else "infra_error", "start_task", str(error)) from error
-        trajectory.began = time.monotonic()
         trajectory.episode_id = started["episode_id"]
         trajectory.tools = prompts.offered(await self.environment.tools(), started["tools"])
         trajectory.messages += [
             Message(role="system", content=prompts.system_prompt(started)),
             Message(role="user", content=prompts.problem_text(started)),
         ]
+        trajectory.began = time.monotonic()
 
     async def _step(self, trajectory: Trajectory) -> None:
         """One turn of the model and what follows from it."""

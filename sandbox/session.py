@@ -9,7 +9,7 @@ from sandbox import reply
 from sandbox.base import Chunk, Execution, JSONValue, Language, SessionSpec, Status, Stream
 from sandbox.errors import SandboxFailure, SessionClosed
 
-_GRACE = 5.0
+_GRACE = 30.0
 """Seconds that reading a variable or an output may take beyond what it waits for."""
 _WHY = {
     "timeout": "a call ran past its time limit, so the session was ended",

@@ -20,11 +20,11 @@ Turn = dict[str, Any]
 class ChatServer:
     """Answers each request with the next turn: a message, {"status", "headers", "error"}, or {"raw", "type"}.
 
-    `seconds`: that each answer takes. `most`: requests that were under way at once.
+    `together`: no answer is given before so many requests have come. `most`: requests that were under way at once.
     """
 
-    def __init__(self, turns: list[Turn], seconds: float) -> None:
-        self.seconds, self.now, self.most = seconds, 0, 0
+    def __init__(self, turns: list[Turn], together: int) -> None:
+        self.together, self.now, self.most = together, 0, 0
         self.turns, self.requests, self.url = list(turns), list[dict[str, Any]](), ""
         self.keys: list[str] = []
 
@@ -34,7 +34,8 @@ class ChatServer:
         turn = dict(self.turns.pop(0))
         self.now += 1
         self.most = max(self.most, self.now)
-        await asyncio.sleep(self.seconds)
+        while len(self.requests) < self.together:
+            await asyncio.sleep(0.005)
         self.now -= 1
         if "status" in turn:
             refusal = {"error": {"message": turn["error"], "type": "error", "code": None}}
@@ -64,8 +65,8 @@ def tool_call(name: str, arguments: Any, number: int = 1) -> Turn:
 
 
 @contextmanager
-def serving(turns: list[Turn], seconds: float = 0.0) -> Iterator[ChatServer]:
-    made = ChatServer(turns, seconds)
+def serving(turns: list[Turn], together: int = 1) -> Iterator[ChatServer]:
+    made = ChatServer(turns, together)
     app = Starlette(routes=[Route("/v1/chat/completions", made.answer, methods=["POST"])])
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)

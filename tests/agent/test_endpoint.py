@@ -156,7 +156,7 @@ async def test_an_answer_that_is_no_completion_fails_the_call_alone(turn: Turn, 
 
 async def test_requests_that_are_refused_together_all_learn_the_newer_name() -> None:
     refusal: Turn = {"status": 400, "error": "Unsupported: 'max_tokens'. Use 'max_completion_tokens' instead."}
-    with serving([refusal] * 4 + [{"content": "Yes."}] * 4, seconds=0.2) as server:
+    with serving([refusal] * 4 + [{"content": "Yes."}] * 4, together=4) as server:
         async with Endpoint("m", base_url=server.url) as model, anyio.create_task_group() as group:
             for _ in range(4):
                 group.start_soon(lambda: model.complete(ASK, (), temperature=0, max_tokens=5))
@@ -166,7 +166,7 @@ async def test_requests_that_are_refused_together_all_learn_the_newer_name() -> 
 
 
 async def test_at_most_so_many_requests_are_under_way() -> None:
-    with serving([{"content": "Yes."}] * 6, seconds=0.05) as server:
+    with serving([{"content": "Yes."}] * 6, together=2) as server:
         async with Endpoint("m", base_url=server.url, concurrency=2) as model, anyio.create_task_group() as group:
             for _ in range(6):
                 group.start_soon(lambda: model.complete(ASK, (), temperature=0, max_tokens=5))

@@ -188,7 +188,7 @@ class Slow(Scripted):
 
 async def test_time_ends_the_episode(serve: Serve, note_task: str) -> None:
     async with serve() as environment:
-        record = await Agent(environment, Slow([PRINT, PRINT]), AgentLimits(seconds=0.2)).attempt(note_task)
+        record = await Agent(environment, Slow([PRINT, PRINT]), AgentLimits(seconds=0.25)).attempt(note_task)
         listed = await environment.call("list_episodes")
     assert record.error is not None
     assert (record.outcome, record.error.kind, len(record.calls)) == ("limit", "seconds", 1)
@@ -216,7 +216,7 @@ async def test_a_model_that_never_answers_has_failed_and_the_agent_has_not(serve
     model = Slow([PRINT])
     model.seconds = 600
     async with serve() as environment:
-        record = await Agent(environment, model, AgentLimits(seconds=0.2, call_seconds=0.4)).attempt(note_task)
+        record = await Agent(environment, model, AgentLimits(seconds=60, call_seconds=0.4)).attempt(note_task)
         listed = await environment.call("list_episodes")
     assert record.error is not None
     assert (record.outcome, record.reward, record.error.kind) == ("infra_error", None, ModelFailed.__name__)

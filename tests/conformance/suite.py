@@ -99,7 +99,7 @@ def _install(program: Path) -> None:
         raise Unavailable(f"npm cannot install the suite here: {ran.stderr.strip()[-500:]}")
 
 
-def run_leg(leg: Leg, *, timeout: float = 300) -> Outcome:
+def run_leg(leg: Leg, *, timeout: float = 240) -> Outcome:
     """Serve our application with the fixtures and run one leg against it."""
     modules, program = install(), node()
     with serving(leg.sessions) as url:

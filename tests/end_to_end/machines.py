@@ -18,9 +18,9 @@ from uuid import uuid4
 import pytest
 
 from agent.client import Environment
-from tests.sandbox.attacks.test_elsewhere import interpreter
 from tests.sandbox.blocked import ROOT, blocked
 from tests.sandbox.engine import NoEngine, hollow_options
+from tests.sandbox.users import interpreter
 
 USER = 1000
 RESTRICTED, OPEN = "mimic_iii", "medcalcbench"

@@ -151,7 +151,7 @@ async def test_two_calls_at_once_run_one_after_the_other(connect: Connect, mode:
 async def test_a_call_does_not_wait_for_ever_for_another(connect: Connect) -> None:
     async with connect(lock_seconds=0.2) as calls:
         episode = await calls.start(ROWS)
-        slow = "import time; time.sleep(3)"
+        slow = "import time; time.sleep(6)"
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: calls.ok("execute_code", episode_id=episode, code=slow))
             while not (await calls.ok("list_episodes"))["episodes"][0]["busy"]:

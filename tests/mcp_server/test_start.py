@@ -34,7 +34,7 @@ async def test_a_sandbox_that_still_starts(
         assert "still starting" in await calls.error("start_task", task_id=NUMBER)
         assert (await calls.ok("list_episodes"))["episodes"] == []
         go_on.set()
-        await anyio.sleep(0.01)
+        monkeypatch.setattr(environment, "_PATIENCE", 60.0)
         episode = await calls.start(NUMBER)
         await calls.ok("close_episode", episode_id=episode)
         records = calls.records()

@@ -198,7 +198,7 @@ async def test_an_interpreter_that_ends_is_no_success(session: DockerSession, co
 
 async def test_a_killed_container_is_noticed(session: DockerSession, api: Any) -> None:
     api.kill(session._channel._container)
-    for _ in range(100):
+    for _ in range(1200):
         if session.closed:
             break
         await asyncio.sleep(0.05)
@@ -207,20 +207,23 @@ async def test_a_killed_container_is_noticed(session: DockerSession, api: Any) -
 
 
 async def test_between_calls_nothing_runs(session: DockerSession) -> None:
-    code = "(while true; do echo x >> /work/ticks; sleep 0.02; done) > /dev/null 2>&1 & sleep 0.3"
+    code = "(while true; do echo x >> /work/ticks; sleep 0.02; done) > /dev/null 2>&1 &"
+    code += " until [ -s /work/ticks ]; do sleep 0.02; done"
     assert (await session.execute(code, language="shell")).status == "ok"
     before = await session.read_file("ticks")
     assert before
     await asyncio.sleep(0.5)
     assert await session.read_file("ticks") == before
-    await session.execute("import time\ntime.sleep(0.5)")
-    assert len(await session.read_file("ticks")) > len(before)
+    longer = f"import os, time\nwhile os.path.getsize('/work/ticks') <= {len(before)}: time.sleep(0.02)"
+    assert (await session.execute(longer)).status == "ok"
 
 
 async def test_background_runs_between_calls_until_it_is_done(session: DockerSession) -> None:
-    code = "import time\nfor i in range(6):\n    print(i, flush=True)\n    time.sleep(0.1)\nopen('end', 'w').close()"
+    code = "import os, time\nfor i in range(6):\n    print(i, flush=True)\n    time.sleep(0.1)\n"
+    code += "while not os.path.exists('go'):\n    time.sleep(0.01)\nopen('end', 'w').close()"
     assert (await session.execute(code, background=True)).status == "running"
     assert (await session.execute("1")).status == "error"
+    await session.write_file("go", b"")
     for _ in range(100):
         await asyncio.sleep(0.1)
         try:
@@ -332,6 +335,7 @@ async def test_close_leaves_nothing(config: SandboxConfig, api: Any) -> None:
     opening = asyncio.ensure_future(backend.open(SessionSpec(limits=TIGHT)))
     await asyncio.sleep(0.3)
     opening.cancel()
+    await asyncio.wait([opening])
     await backend.close()
     await backend.close()
     assert session.closed

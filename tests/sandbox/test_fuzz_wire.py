@@ -19,9 +19,10 @@ from sandbox.base import Chunk, Execution, Limits, SandboxConfig, SessionSpec
 from sandbox.embedded.backend import EmbeddedSandbox
 from sandbox.embedded.handle import EmbeddedSession
 from sandbox.errors import SandboxFailure, SandboxUnavailable, SessionClosed, TransferError
+from sandbox.session import _GRACE
 from sandbox.wire import MAX_FRAME, Decoder, WireError, pack
 
-LIMITS = Limits(call_seconds=5, output=500)
+LIMITS = Limits(call_seconds=20, output=500)
 ID = "@ID@"
 """Stands for the number of the request, which the hostile code puts in."""
 TAKE_OVER = r"""
@@ -123,7 +124,7 @@ class Victim:
         if kind == "execute":
             return await self.session.execute(coded, timeout=0.15)
         if kind == "output":
-            return await self.session.read_output(coded, 0, limit=100, wait=-4.85)  # type: ignore[arg-type]
+            return await self.session.read_output(coded, 0, limit=100, wait=0.15 - _GRACE)  # type: ignore[arg-type]
         return await self.session.read_variable(coded, max_bytes=1000)
 
 

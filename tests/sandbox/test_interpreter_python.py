@@ -169,8 +169,10 @@ def test_background_output_is_paged_while_it_grows(child: Child) -> None:
 
 
 def test_background_shell_and_sql(child: Child) -> None:
-    child.run("echo one; sleep 0.05; echo two >&2; exit 4", "shell", background=True)
+    waits = "while [ ! -e go ]; do sleep 0.01; done"
+    child.run(f"echo one; {waits}; echo two >&2; exit 4", "shell", background=True)
     assert child.run("1").status == "error"
+    (child.work / "go").touch()
     assert child.whole("stdout") == "one\n"
     assert child.whole("stderr") == "two\nShellError: the command ended with exit status 4: two\n"
     child.run("select 1", "sql", background=True)

@@ -281,6 +281,18 @@ async def test_a_dead_zygote_is_replaced(sandbox: LandlockSandbox) -> None:
     await session.close()
 
 
+async def test_a_session_that_cannot_be_made_says_why(sandbox: LandlockSandbox) -> None:
+    root = sandbox._root
+    assert root is not None
+    away = root.rename(root.with_name(f"{root.name}-away"))
+    try:
+        with pytest.raises(SandboxFailure, match="No such file"):
+            await sandbox.open(SPEC)
+    finally:
+        away.rename(root)
+    await (await sandbox.open(SPEC)).close()
+
+
 async def test_nothing_is_left(tmp_path: Path) -> None:
     """After `close`, and after the server was killed."""
     program = f"""

@@ -44,8 +44,9 @@ async def test_probe_agrees_with_the_sandbox() -> None:
 
 
 def test_probe_leaves_no_control_group() -> None:
+    before = set(control_groups(f"med-copilot-{os.getpid()}-"))
     probe()
-    assert not control_groups(f"med-copilot-{os.getpid()}-")
+    assert set(control_groups(f"med-copilot-{os.getpid()}-")) <= before
 
 
 def test_a_denied_namespace_is_explained() -> None:

@@ -71,11 +71,13 @@ class Host(ThreadingMixIn, UnixStreamServer):
         with self._lock:
             self.connections += 1
             self.most = max(self.most, self.connections)
-        try:
-            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
-        finally:
-            with self._lock:
-                self.connections -= 1
+        super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+
+    def shutdown_request(self, request: object) -> None:
+        # Counted before it is closed: that end is when the next one may come.
+        with self._lock:
+            self.connections -= 1
+        super().shutdown_request(request)  # type: ignore[arg-type]
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass
@@ -138,8 +140,8 @@ def descriptors() -> int:
 
 
 async def until(there: Callable[[], bool]) -> None:
-    """Wait for it, for ten seconds at most."""
-    for _ in range(200):
+    """Wait for it, for a minute at most."""
+    for _ in range(1200):
         if there():
             return
         await asyncio.sleep(0.05)

@@ -15,6 +15,7 @@ from sandbox.errors import SessionClosed, TransferError
 from sandbox.unsafe import UnsafeSandbox, UnsafeSession
 from tests.mcp_server import clinic
 from tests.mcp_server.calls import Calls
+from tests.sandbox.processes import marked
 
 pytestmark = pytest.mark.anyio
 MIB = 1 << 20
@@ -62,8 +63,7 @@ async def test_the_whole_tree_is_killed(session: UnsafeSession) -> None:
     assert (await session.execute(code, language="shell", timeout=1.0)).status == "timeout"
     with pytest.raises(SessionClosed):
         await session.execute("1")
-    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    assert not [line for line in lines if mark.encode() in line]
+    assert not marked(mark)
 
 
 async def test_memory_is_watched(session: UnsafeSession) -> None:

@@ -132,8 +132,11 @@ def test_a_category_need_not_be_in_every_family(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("during", [False, True])
-def test_a_server_that_dies_costs_nothing(small: Small, hospital: DataRoot, tmp_path: Path, during: bool) -> None:
+def test_a_server_that_dies_costs_nothing(
+    small: Small, hospital: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during: bool
+) -> None:
     """Between two iterations, or while episodes are under way; then another is long in coming."""
+    monkeypatch.setattr(collect, "PATIENCE", 200.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

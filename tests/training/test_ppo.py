@@ -291,6 +291,7 @@ def test_nothing_to_learn_from_and_a_broken_loss_are_errors(tmp_path: Path) -> N
         tiny.trainer(tiny.recipe(tmp_path), tiny.Given(first)).train()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["replicated", "sharded"])
 def test_two_processes_give_the_loss_of_one(tmp_path: Path, kind: str) -> None:
     """Three rows in micro-batches of two on two processes: shares are uneven, and one is padded. They stop half way,
@@ -299,7 +300,7 @@ def test_two_processes_give_the_loss_of_one(tmp_path: Path, kind: str) -> None:
         command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
         command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "tests.training.spread"]
         command += [str(tmp_path / "two"), str(iterations), kind]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=200)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=400)
         assert done.returncode == 0, done.stderr[-3000:]
     two = json.loads((tmp_path / "two" / "result.json").read_text())
     one = spread.train(tmp_path / "one", 4)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sandbox.embedded.inside import linux, seccomp
-from sandbox.embedded.inside.session import CHANNEL, Run, limit
+from sandbox.embedded.inside.session import CHANNEL, Run, limit, report
 from sandbox.landlock.inside import calls, rules
 from sandbox.landlock.inside.user import CAP_DAC_OVERRIDE, become
 from sandbox.landlock.places import ROOT_VARIABLE, Places
@@ -43,12 +43,12 @@ def become_session(
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         _make_folders(spec)
-        status, report = os.pipe()
+        status, told = os.pipe()
         ready, go = os.pipe()
         interpreter = os.fork()
         if interpreter == 0:
-            _interpret(spec, channel, (ready, report), descriptors[1:], base, places, run)
-        os.close(report)
+            _interpret(spec, channel, (ready, told), descriptors[1:], base, places, run)
+        os.close(told)
         with os.fdopen(status, "rb") as said:
             if (failure := said.read()) != b"ok":
                 raise OSError(failure.decode() or "the interpreter ended without a word")
@@ -142,14 +142,14 @@ def _interpret(
     run: Run,
 ) -> NoReturn:
     """Says "ok", or what failed, on the second of the pipes, and begins when the first one ends."""
-    ready, report = pipes
+    ready, told = pipes
     try:
         keep = _confine(spec, channel, pipes, groups, base)
-        os.write(report, b"ok")
+        os.write(told, b"ok")
     except BaseException as error:
-        os.write(report, f"{type(error).__name__}: {error}".encode())
+        os.write(told, f"{type(error).__name__}: {error}".encode())
         os._exit(1)
-    os.close(report)
+    os.close(told)
     os.read(ready, 1)
     os.close(ready)
     places.use(spec["root"], spec["data"], spec["wheels"])

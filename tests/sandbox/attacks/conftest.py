@@ -11,7 +11,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from sandbox.base import Execution, Limits, Sandbox, SandboxConfig, Session, Ses
 from tests.sandbox.attacks import claims
 from tests.sandbox.attacks.world import World
 from tests.sandbox.contract.conftest import serving
+from tests.sandbox.processes import marked
 
 MIB = 1 << 20
 LIMITS = Limits(call_seconds=20, memory=256 * MIB, disk=16 * MIB, inodes=200, processes=24)
@@ -219,15 +219,3 @@ async def descriptors() -> int:
         counts.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208
         await asyncio.sleep(0.02)
     return min(counts)
-
-
-def marked(mark: str) -> list[int]:
-    """Living processes of this machine with `mark` in their command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if mark.encode() in (entry / "cmdline").read_bytes() and state != "Z":
-                    found.append(int(entry.name))
-    return found

@@ -3,15 +3,16 @@
 import asyncio
 import shutil
 import tempfile
-import time
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import pytest
 
-from sandbox.base import Limits, Sandbox, Session, SessionSpec
+from sandbox.base import Execution, Limits, Sandbox, Session, SessionSpec
 from sandbox.errors import SessionClosed
 from tests.sandbox.attacks.claims import most_disk, most_processes
-from tests.sandbox.attacks.conftest import LIMITS, MIB, a_mark, attack, descriptors, from_outside, marked
+from tests.sandbox.attacks.conftest import LIMITS, MIB, a_mark, attack, descriptors, from_outside
+from tests.sandbox.processes import marked
 
 pytestmark = pytest.mark.anyio
 ENDED = ("timeout", "memory", "killed")
@@ -140,15 +141,27 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("name", BOMBS)
-async def test_memory_bomb(fresh: Session, name: str) -> None:
-    free, least = available(), 1 << 62
-    call = asyncio.ensure_future(fresh.execute(BOMBS[name], timeout=2))
-    while not call.done():
-        least = min(least, available())
-        await asyncio.sleep(0.02)
-    assert (await call).status in (*ENDED, "error")
-    # Others use this machine too; twice the limit and a GiB are far below what an unbounded bomb takes.
-    assert free - least < 2 * LIMITS.memory + 1024 * MIB
+async def test_memory_bomb(sandbox: Sandbox, name: str) -> None:
+    await little_memory(sandbox, lambda session: session.execute(BOMBS[name], timeout=2), (*ENDED, "error"))
+
+
+async def little_memory(
+    sandbox: Sandbox, attacking: Callable[[Session], Awaitable[Execution]], ends: Collection[str]
+) -> None:
+    """The machine never has much less memory free than before: at one of three times, as others use it too."""
+    for _ in range(3):
+        session = await sandbox.open(SessionSpec(limits=LIMITS))
+        free, least = available(), 1 << 62
+        call = asyncio.ensure_future(attacking(session))
+        while not call.done():
+            least = min(least, available())
+            await asyncio.sleep(0.02)
+        assert (await call).status in ends
+        await session.close()
+        # Twice the limit and a GiB are far below what an unbounded bomb takes.
+        if free - least < 2 * LIMITS.memory + 1024 * MIB:
+            return
+    raise AssertionError(free - least)
 
 
 SOCKETS = """
@@ -189,14 +202,9 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("name", ["sockets", "pipes"])
-async def test_kernel_buffers(fresh: Session, name: str) -> None:
-    free, least = available(), 1 << 62
-    call = asyncio.ensure_future(attack(fresh, SOCKETS if name == "sockets" else PIPES, timeout=2))
-    while not call.done():
-        least = min(least, available())
-        await asyncio.sleep(0.05)
-    assert (await call).status in ENDED
-    assert free - least < 2 * LIMITS.memory + 1024 * MIB
+async def test_kernel_buffers(sandbox: Sandbox, name: str) -> None:
+    code = SOCKETS if name == "sockets" else PIPES
+    await little_memory(sandbox, lambda session: attack(session, code, timeout=2), ENDED)
 
 
 # ---- disk and output
@@ -302,14 +310,11 @@ os.kill(child, 9)
 
 async def test_processor_hogs_do_not_stop_the_server(sandbox: Sandbox, fresh: Session) -> None:
     code = "import os\nfor _ in range(4): os.fork()\nwhile True: pass"
-    hog = asyncio.ensure_future(fresh.execute(code, timeout=2))
-    turns, began = 0, time.monotonic()
-    while not hog.done():
-        await asyncio.sleep(0.01)
-        turns += 1
+    hog = asyncio.ensure_future(fresh.execute(code, timeout=4))
+    other = await sandbox.open(SessionSpec())
+    assert (await other.execute("1 + 1")).value == "2"
+    await other.close()
     assert (await hog).status == "timeout"
-    assert turns > 10
-    assert time.monotonic() - began < 30
 
 
 async def test_many_short_hostile_sessions_leave_no_descriptor(sandbox: Sandbox) -> None:

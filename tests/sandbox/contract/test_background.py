@@ -31,8 +31,10 @@ async def test_background_shell(session: Session) -> None:
 
 
 async def test_one_at_a_time_and_the_slot_is_freed(session: Session) -> None:
-    assert (await session.execute("import time\ntime.sleep(1.5)\nb = 5", background=True)).status == "running"
+    code = "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\nb = 5"
+    assert (await session.execute(code, background=True)).status == "running"
     assert (await session.execute("1", background=True)).status == "error"
+    await session.write_file("go", b"")
     await all_of(session)
     assert good(await session.execute("b")).value == "5"
 

@@ -9,23 +9,9 @@ import pytest
 from sandbox.base import Sandbox, SandboxConfig, Session, SessionSpec
 from sandbox.errors import SandboxFailure, SandboxUnavailable, SessionClosed
 from tests.sandbox.contract.conftest import data_of, good, make, serving
+from tests.sandbox.processes import marked
 
 pytestmark = pytest.mark.anyio
-
-
-def alive(mark: str) -> list[int]:
-    """Processes of this machine with `mark` in their command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes()
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if mark.encode() in line and state != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 def loose() -> tuple[str, str]:
@@ -36,7 +22,7 @@ def loose() -> tuple[str, str]:
 
 async def until(gone: str) -> None:
     for _ in range(100):
-        if not alive(gone):
+        if not marked(gone):
             return
         await asyncio.sleep(0.1)
     raise AssertionError(f"{gone} is still there")
@@ -152,4 +138,8 @@ async def test_closing_the_backend_leaves_nothing(backend: str, sandbox: Sandbox
     with pytest.raises((SandboxFailure, SandboxUnavailable)):
         await own.open(SessionSpec())
     await until(mark)
-    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+    for _ in range(100):  # what the other backends of these tests do meanwhile holds some for a moment
+        if (left := len(os.listdir("/proc/self/fd"))) <= before:  # noqa: PTH208
+            break
+        await asyncio.sleep(0.1)
+    assert left <= before

@@ -112,7 +112,7 @@ async def test_open_files(tight: Session) -> None:
 
 
 async def test_processor_time(sandbox: Sandbox) -> None:
-    limits = Limits(call_seconds=60, cpu_seconds=1)
+    limits = Limits(call_seconds=120, cpu_seconds=3)
     session = await sandbox.open(SessionSpec(limits=limits))
     assert (await session.execute("while True: pass")).status == "killed"
     await served(sandbox)
