@@ -62,7 +62,7 @@ class EmbeddedSandbox:
     async def start(self) -> None:
         if sys.platform != "linux":
             raise SandboxUnavailable(_REMEDIES.format(cause="this is not Linux", remedy="Run the server on Linux."))
-        await self._start_zygote()
+        await control.to_its_end(self._start_zygote())
         if self._cgroups.kind == "none":
             self._spawn(watch(self._sessions))
 
@@ -93,11 +93,12 @@ class EmbeddedSandbox:
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
         self._sessions.clear()
         self._pool.clear()
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._process is not None:
-            await asyncio.to_thread(self._process.wait)
+        async with self._starting:  # until a start that is under way has ended
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+            if self._process is not None:
+                await asyncio.to_thread(self._process.wait)
             self._process = None
         await asyncio.to_thread(self._cgroups.close)
 
@@ -114,7 +115,7 @@ class EmbeddedSandbox:
 
     async def _open(self, spec: SessionSpec) -> EmbeddedSession:
         if self._process is None or self._process.poll() is not None:
-            await self._start_zygote()
+            await control.to_its_end(self._start_zygote())
         for session in [session for session in self._sessions if session.closed]:
             await session.close()
             self._sessions.discard(session)
@@ -184,6 +185,8 @@ class EmbeddedSandbox:
 
     async def _start_zygote(self) -> None:
         async with self._starting:
+            if self._closed:
+                raise SandboxFailure("The sandbox is closed.")
             if self._process is not None and self._process.poll() is None:
                 return
             # New ones: those of a zygote that has died are cleared up by its launcher, perhaps right now.

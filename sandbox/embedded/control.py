@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
-from typing import IO
+from collections.abc import Callable, Coroutine, Sequence
+from typing import IO, Any
 
 
 def start(
@@ -21,6 +21,13 @@ def start(
         env=environment,
         start_new_session=True,
     )
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work`, which goes on where the one who waits is cancelled: a start is never left half done."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.shield(task)
 
 
 def life_of(control: socket.socket) -> Callable[[], bool]:

@@ -81,7 +81,7 @@ class LandlockSandbox:
         cause = await asyncio.to_thread(missing)
         if cause is not None:
             raise SandboxUnavailable(_REMEDIES.format(cause=cause, remedy=for_landlock()))
-        await self._start_zygote()
+        await control.to_its_end(self._start_zygote())
         self._spawn(watch(self._sessions, self._cgroups.kind == "none"))
 
     async def open(self, spec: SessionSpec) -> LandlockSession:
@@ -110,7 +110,8 @@ class LandlockSandbox:
         await asyncio.gather(*(session.close() for session in list(self._sessions)))
         self._sessions.clear()
         self._pool.clear()
-        await self._end_zygote()
+        async with self._starting:  # until a start that is under way has ended
+            await self._end_zygote()
         await asyncio.to_thread(self._cgroups.close)
 
     async def _refill(self, spec: SessionSpec) -> None:
@@ -126,7 +127,7 @@ class LandlockSandbox:
 
     async def _open(self, spec: SessionSpec) -> LandlockSession:
         if self._process is None or self._process.poll() is not None:
-            await self._start_zygote()
+            await control.to_its_end(self._start_zygote())
         for session in [session for session in self._sessions if session.closed]:
             await session.close()
             self._sessions.discard(session)
@@ -206,6 +207,8 @@ class LandlockSandbox:
 
     async def _start_zygote(self) -> None:
         async with self._starting:
+            if self._closed:
+                raise SandboxFailure("The sandbox is closed.")
             if self._process is not None and self._process.poll() is None:
                 return
             await self._end_zygote()

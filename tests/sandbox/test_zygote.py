@@ -1,12 +1,20 @@
-"""The process that forks the sessions outlives a lack of processes, and the other sessions with it."""
+"""The process that forks the sessions: it outlives a lack of processes, and its start is never left half done."""
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sandbox.base import SandboxConfig, SessionSpec
+from sandbox.embedded import control
+from sandbox.embedded.backend import EmbeddedSandbox
+from sandbox.errors import SandboxFailure
+from sandbox.landlock.backend import LandlockSandbox
 from tests.sandbox.users import become, interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,3 +72,28 @@ def test_a_lack_of_processes_fails_an_opening_and_nothing_else(level: str, name:
         pytest.skip(done.stdout)
     refused = "A session cannot be opened: error: [Errno 11] Resource temporarily unavailable."
     assert done.stdout.splitlines() == [refused, refused, "42", "42", "True"], done.stdout + done.stderr[-3000:]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("level", [EmbeddedSandbox, LandlockSandbox])
+async def test_a_backend_is_closed_while_its_zygote_starts(level: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, real = asyncio.Event(), control.readable
+
+    async def readable(connection: socket.socket) -> None:
+        waits.set()
+        await real(connection)
+
+    monkeypatch.setattr(control, "readable", readable)
+    backend = level(SandboxConfig(packages=("numpy",), preload=("numpy",)))
+    starting = asyncio.ensure_future(backend.start())
+    await asyncio.wait([starting, asyncio.ensure_future(waits.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        pytest.skip(str(starting.exception()))
+    starting.cancel()
+    # What it ended with is kept, as a server keeps it for its last words, and all that its frames hold with it.
+    ended = (await asyncio.gather(starting, return_exceptions=True))[0]
+    assert isinstance(ended, asyncio.CancelledError)
+    async with asyncio.timeout(60):
+        await backend.close()
+    with pytest.raises(SandboxFailure):
+        await backend.open(SessionSpec())

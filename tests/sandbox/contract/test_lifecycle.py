@@ -122,6 +122,21 @@ async def test_a_busy_session_does_not_hold_up_another(sandbox: Sandbox, session
         await busy
 
 
+@pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.3])
+async def test_a_backend_is_closed_while_it_starts(backend: str, sandbox: Sandbox, seconds: float) -> None:
+    own = make(backend, SandboxConfig(packages=("numpy",), preload=("numpy",), pool=1))
+    starting = asyncio.ensure_future(own.start())
+    await asyncio.sleep(seconds)
+    starting.cancel()
+    # What it ended with is kept, as a server keeps it for its last words, and all that its frames hold with it.
+    ended = await asyncio.gather(starting, return_exceptions=True)
+    async with asyncio.timeout(60):
+        await own.close()
+    assert len(ended) == 1
+    with pytest.raises((SandboxFailure, SandboxUnavailable)):
+        await own.open(SessionSpec())
+
+
 async def test_closing_the_backend_leaves_nothing(backend: str, sandbox: Sandbox) -> None:
     own = make(backend, SandboxConfig(packages=("numpy",), preload=(), pool=1))
     try:
