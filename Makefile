@@ -1,6 +1,8 @@
 # Each target sets up what it needs. PYTHON chooses the interpreter (3.11 to 3.13).
 PYTHON ?= python3
 BIN := .venv/bin
+# How many processes share the tests.
+JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test attacks check bench conformance clean
@@ -20,7 +22,7 @@ demo: .venv/.core
 	$(BIN)/med-copilot demo
 
 test: .venv/.dev
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered
 
 attacks: .venv/.dev
 	$(BIN)/pytest tests/sandbox/attacks

@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
+# Here, and not beside the attacks: with several workers the process that reports loads this file alone.
+pytest_plugins = ["tests.sandbox.attacks.summary"]
+
 
 @pytest.fixture
 def anyio_backend() -> str:

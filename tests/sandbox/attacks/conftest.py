@@ -9,7 +9,6 @@ skipped and not counted. The counts are printed at the end.
 import asyncio
 import os
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from tests.sandbox.processes import marked
 MIB = 1 << 20
 LIMITS = Limits(call_seconds=20, memory=256 * MIB, disk=16 * MIB, inodes=200, processes=24)
 SPEC = SessionSpec(source="a", limits=LIMITS)
-LINE = "attacks asserted,"
 PRELUDE = r"""
 import ctypes, errno, glob, os, re, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -132,29 +130,6 @@ def attack_name(item: pytest.Item) -> str:
     function, _, parameters = item.name.partition("[")
     rest = parameters.rstrip("]").partition("-")[2]
     return f"{function}[{rest}]" if rest else function
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    counts: dict[str, Counter[str]] = {}
-    kinds: dict[str, set[str]] = {}
-    elsewhere: list[str] = []
-    for outcome in ("passed", "xfailed", "failed", "skipped"):
-        for report in terminalreporter.stats.get(outcome, []):
-            properties = dict(getattr(report, "user_properties", ()))
-            if "attack" in properties and report.when == "call":
-                label, name = properties["attack"]
-                counts.setdefault(label, Counter())[outcome] += 1
-                if outcome == "passed":
-                    kinds.setdefault(label, set()).add(name.partition("[")[0])
-            elif report.when == "call":
-                elsewhere += properties.get("attacks elsewhere", [])
-    lines = [
-        f"{LINE} {label}: {count['passed']} held ({len(kinds.get(label, ()))} kinds), {count['failed']} got through, "
-        f"{count['xfailed']} not claimed and got through, {count['skipped']} not asserted"
-        for label, count in counts.items()
-    ]
-    for line in lines + elsewhere:
-        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="module")

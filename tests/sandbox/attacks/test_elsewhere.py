@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.attacks.conftest import LINE
+from tests.sandbox.attacks.summary import LINE
 from tests.sandbox.attacks.world import PROJECT
 from tests.sandbox.users import become, interpreter
 
