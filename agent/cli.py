@@ -1,13 +1,13 @@
 """The commands `rollout` and `eval`. What a command needs is imported when it runs."""
 
 import json
-import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -18,13 +18,20 @@ if TYPE_CHECKING:
     from tasks.attempt import AttemptRecord
 
 _MODELS = "expert | nothing | constant | guess | openai:NAME | local:PATH"
+_RECORDS = (
+    "Folders or files of records to report on. What the agent and the server recorded of one episode is one attempt; "
+    "the server alone takes an agent whose model failed for one that gave up."
+)
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the records. One that exists is resumed.")]
 ModelOption = Annotated[str, typer.Option("--model", help=_MODELS)]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="The data root. Default: $MED_COPILOT_DATA, else the user's data folder.")
 ]
-TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Id of a task; may be repeated.")]
+TasksOption = Annotated[
+    list[str] | None,
+    typer.Option("--tasks", help="Id of a task; may be repeated. One of another --split or --family is an error."),
+]
 FamilyOption = Annotated[list[str] | None, typer.Option("--family", help="Only this family; may be repeated.")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="train | test")]
 LimitOption = Annotated[
@@ -32,7 +39,9 @@ LimitOption = Annotated[
 ]
 AttemptsOption = Annotated[int, typer.Option("--attempts", min=1, help="Attempts at each task.")]
 ConcurrencyOption = Annotated[int, typer.Option("--concurrency", min=1, help="Attempts under way at once.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", help="Seed of every random choice. Endpoints are told it, and keep to it as they can.")
+]
 TemperatureOption = Annotated[
     float | None,
     typer.Option("--temperature", min=0, help="Default: 0 for the first attempt at a task, 0.6 for further ones."),
@@ -40,13 +49,23 @@ TemperatureOption = Annotated[
 ScaffoldOption = Annotated[
     bool, typer.Option("--scaffold", help="JSON actions as text, for models without tool calls.")
 ]
-TurnsOption = Annotated[int, typer.Option("--turns", min=1, help="Turns of the model in an attempt.")]
+TurnsOption = Annotated[
+    int,
+    typer.Option(
+        "--turns", min=1, help="Turns of the model in an attempt, and calls that the own server allows in it."
+    ),
+]
 CallOption = Annotated[int, typer.Option("--call-tokens", min=1, help="Tokens that one turn may have.")]
 ContextOption = Annotated[int, typer.Option("--context-tokens", min=1, help="Tokens that the model reads, estimated.")]
 CallSecondsOption = Annotated[
     float, typer.Option("--call-seconds", min=1, help="A model that does not answer in that time has failed.")
 ]
-UrlOption = Annotated[str | None, typer.Option("--base-url", help="Of openai:NAME. Default: $OPENAI_BASE_URL.")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url", help="Of openai:NAME. Default: $OPENAI_BASE_URL.", envvar="OPENAI_BASE_URL", show_envvar=False
+    ),
+]
 KeyOption = Annotated[str | None, typer.Option("--api-key", help="Of openai:NAME. Default: $OPENAI_API_KEY.")]
 PriceOption = Annotated[
     str | None, typer.Option("--price", help="Of openai:NAME: US dollars for a million tokens, as PROMPT,COMPLETION.")
@@ -101,7 +120,7 @@ def rollout(
     seed: SeedOption = 0,
     temperature: TemperatureOption = None,
     scaffold: ScaffoldOption = False,
-    turns: TurnsOption = 30,
+    turns: TurnsOption = 15,
     call_tokens: CallOption = 8_192,
     context_tokens: ContextOption = 32_768,
     call_seconds: CallSecondsOption = 900.0,
@@ -117,7 +136,7 @@ def rollout(
     from agent.trajectory import AgentLimits
 
     limits = AgentLimits(turns=turns, call_tokens=call_tokens, context_tokens=context_tokens, call_seconds=call_seconds)
-    settings = Settings(model, seed, temperature, scaffold, limits)
+    settings = Settings(model, seed, temperature, scaffold, limits, _address(model, base_url))
     options = _Options(
         out, model, data, tasks, family, split, limit, attempts, concurrency, settings, server, base_url, api_key,
         price, token_ids,
@@ -127,7 +146,7 @@ def rollout(
 
 def evaluate(
     context: typer.Context,
-    records: Annotated[list[Path] | None, typer.Argument(help="Folders or files of records to report on.")] = None,
+    records: Annotated[list[Path] | None, typer.Argument(help=_RECORDS)] = None,
     model: Annotated[str | None, typer.Option("--model", help=f"Attempt the tasks first: {_MODELS}")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="With --model: folder of the records.")] = None,
     data: DataOption = None,
@@ -142,7 +161,7 @@ def evaluate(
     seed: SeedOption = 0,
     temperature: TemperatureOption = None,
     scaffold: ScaffoldOption = False,
-    turns: TurnsOption = 30,
+    turns: TurnsOption = 15,
     call_seconds: CallSecondsOption = 900.0,
     base_url: UrlOption = None,
     api_key: KeyOption = None,
@@ -160,7 +179,8 @@ def evaluate(
     if model is not None:
         if out is None:
             raise typer.BadParameter("--model needs --out, the folder of the records.")
-        settings = Settings(model, seed, temperature, scaffold, AgentLimits(turns=turns, call_seconds=call_seconds))
+        limits = AgentLimits(turns=turns, call_seconds=call_seconds)
+        settings = Settings(model, seed, temperature, scaffold, limits, _address(model, base_url))
         options = _Options(
             out, model, data, tasks, family, split or "test", limit, attempts, concurrency, settings, server, base_url,
             api_key, price,
@@ -171,6 +191,15 @@ def evaluate(
         names = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise typer.BadParameter(f"{names}: of use with --model only, not with records.")
     _print(report(_chosen(records or [], tasks, family, split)), "Records", as_json)
+
+
+def _address(model: str, url: str | None) -> str | None:
+    """Where the endpoint is, without those parts of its URL that may hold a key."""
+    if url is None or not model.startswith("openai:"):
+        return None
+    parts = urlsplit(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    return bare.geturl().rstrip("/")
 
 
 def _given(context: typer.Context, name: str) -> bool:
@@ -210,11 +239,12 @@ def _run(options: _Options) -> "list[Row]":
 
     from agent.errors import AgentError
     from agent.evaluate import evaluate as report
+    from tasks.errors import TaskError
 
     _check_split(options.split)
     try:
         rollout = anyio.run(_attempts, options)
-    except AgentError as error:
+    except (AgentError, TaskError) as error:
         typer.echo(f"med-copilot: {error}", err=True)
         raise SystemExit(1) from None
     tally = rollout.tally
@@ -230,9 +260,18 @@ async def _attempts(options: _Options) -> "Rollout":
     from agent.errors import RolloutError
     from agent.progress import progress
     from agent.rollout import Rollout
+    from agent.selection import select
 
     connect = _server(options)
-    tasks = await _tasks(options, connect)
+    tasks = await select(
+        connect,
+        _root(options) if options.server is None else None,
+        tasks=options.tasks,
+        families=options.family,
+        split=options.split,
+        limit=options.limit,
+        seed=options.settings.seed,
+    )
     if not tasks:
         raise RolloutError("There are no such tasks: `med-copilot tasks generate` makes some.")
     async with _players(options) as players:
@@ -258,51 +297,14 @@ def _server(options: _Options) -> "Connect":
     script = Path(__file__).resolve().parents[1] / "med_copilot.py"
     command = [sys.executable, str(script), "serve", "--logs", str(options.out / "server")]
     command += ["--pool", str(min(options.concurrency, 8)), "--max-episodes", str(2 * options.concurrency + 16)]
-    return server([*command, "--data", str(_root(options).path)])
+    command += ["--turns", str(options.settings.limits.turns), "--data", str(_root(options).path)]
+    return server(command)
 
 
 def _root(options: _Options) -> Any:
     from tasks.data import DataRoot
 
     return DataRoot(options.data or DataRoot.default_path())
-
-
-async def _tasks(options: _Options, connect: "Connect") -> list[str]:
-    """Ids: those given, else `limit` of each family, drawn by the seed, in the order of the list."""
-    if options.tasks:
-        return options.tasks
-    if options.server is None:
-        from tasks.registry import Registry
-
-        registry = Registry(_root(options))
-        names = options.family or [one.name for one in registry.families()]
-        by_family = {name: registry.ids(family=name, split=options.split) for name in names}
-        registry.close()
-    else:
-        by_family = await _listed(options, connect)
-    chosen: list[str] = []
-    for name, ids in by_family.items():
-        if options.limit is not None and len(ids) > options.limit:
-            drawn = set(random.Random(f"{options.settings.seed} {name}").sample(ids, options.limit))
-            ids = [one for one in ids if one in drawn]
-        chosen += ids
-    return chosen
-
-
-async def _listed(options: _Options, connect: "Connect") -> dict[str, list[str]]:
-    """The ids of a remote server's tasks, by family."""
-    found: dict[str, list[str]] = {}
-    async with connect() as environment:
-        for family in options.family or [""]:
-            cursor: str | None = ""
-            while cursor is not None:
-                page = await environment.call(
-                    "list_tasks", family=family, split=options.split or "", cursor=cursor, limit=200
-                )
-                for task in page["tasks"]:
-                    found.setdefault(task["family"], []).append(task["id"])
-                cursor = page["next_cursor"]
-    return found
 
 
 @asynccontextmanager
@@ -335,13 +337,13 @@ async def _players(options: _Options) -> "AsyncIterator[Players]":
                 base_url=options.base_url,
                 key=options.api_key,
                 concurrency=options.concurrency,
+                timeout=settings.limits.call_seconds,
                 price=_price(options.price),
                 logprobs=options.token_ids,
                 token_ids=options.token_ids,
             )
             async with endpoint:
-                played = _dressed(endpoint, settings)
-                yield lambda task, number: played
+                yield lambda task, number: _dressed(endpoint.seeded(settings.seed_of(task, number)), settings)
         case "local" if name:
             from agent.local import LocalModel
 

@@ -17,7 +17,7 @@ import anyio
 
 from agent.chat import loads
 from agent.errors import ContextOverflow, ModelFailed, ModelRefused
-from agent.models import Completion, ToolSchema
+from agent.models import Completion, Model, Seeded, ToolSchema
 from tasks.attempt import FunctionCall, Message, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Endpoint:
     """A Model at `base_url` (default: $OPENAI_BASE_URL, else the provider's own). An async context manager.
 
     `key` defaults to $OPENAI_API_KEY; a local server needs none. `logprobs` asks for log-probabilities of what is
-    sampled, `token_ids` for token ids (vLLM). `timeout` is in seconds, of one request.
+    sampled, `token_ids` for token ids (vLLM). `timeout` is in seconds, of one request: what waits for an answer by a
+    clock of its own gives that here.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Endpoint:
             raise ModelRefused(str(error)) from None
         self._name, self._price = name, price
         self._logprobs, self._token_ids = logprobs, token_ids
-        self._limit = "max_tokens"
+        self._limit, self._seeds = "max_tokens", True
         self._slots = anyio.Semaphore(concurrency)
 
     @property
@@ -103,8 +104,19 @@ class Endpoint:
     ) -> None:
         await self._client.close()
 
+    def seeded(self, seed: int) -> Model:
+        """This model for one attempt: a seed goes with each request, where the endpoint takes one. How far what it
+        draws follows from that is the endpoint's affair."""
+        return Seeded(self, seed)
+
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolSchema], *, temperature: float, max_tokens: int
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        *,
+        temperature: float,
+        max_tokens: int,
+        seed: int | None = None,
     ) -> Completion:
         """Raises ContextOverflow, ModelRefused (a key or a name that is wrong), ModelFailed."""
         import openai
@@ -113,6 +125,8 @@ class Endpoint:
         options: dict[str, Any] = {limit: max_tokens}
         if tools:
             options["tools"] = list(tools)
+        if seed is not None and self._seeds:
+            options["seed"] = seed
         if self._logprobs:
             options["logprobs"] = True
         if self._token_ids:
@@ -132,9 +146,17 @@ class Endpoint:
             if error.status_code == 400 and limit != _NEWER and _NEWER in text:
                 # Reasoning models at OpenAI know the limit by its newer name only.
                 self._limit = _NEWER
-                return await self.complete(messages, tools, temperature=temperature, max_tokens=max_tokens)
+                return await self.complete(messages, tools, temperature=temperature, max_tokens=max_tokens, seed=seed)
             if error.status_code in (400, 413, 422) and any(word in str(error).lower() for word in _TOO_LONG):
                 raise ContextOverflow(text) from error
+            # There are models that have the word in their name.
+            if (
+                error.status_code in (400, 422)
+                and "seed" in options
+                and "seed" in error.message.replace(self._name, "")
+            ):
+                self._seeds = False
+                return await self.complete(messages, tools, temperature=temperature, max_tokens=max_tokens)
             refused = error.status_code in (401, 403, 404)
             raise (ModelRefused(text) if refused else ModelFailed(text)) from error
         except (openai.OpenAIError, ValueError) as error:

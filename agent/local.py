@@ -23,7 +23,7 @@ from pydantic import PrivateAttr
 from agent.chat import Parsed, parse_calls
 from agent.decoding import Decoder, Sampled
 from agent.errors import ContextOverflow, ModelRefused
-from agent.models import Completion, Model, ToolSchema, assistant
+from agent.models import Completion, Model, Seeded, ToolSchema, assistant
 from tasks.attempt import Message, Usage
 
 LEAST = 16
@@ -119,9 +119,9 @@ class LocalModel:
         self.decoder.forget()
 
     def seeded(self, seed: int) -> Model:
-        """This model for one attempt: what it draws there follows from the seed and the conversation, whatever else is
+        """This model for one attempt: what it draws there follows from the seed and the calls so far, whatever else is
         sampled beside it."""
-        return _Seeded(self, seed)
+        return Seeded(self, seed)
 
     async def complete(
         self,
@@ -143,7 +143,7 @@ class LocalModel:
             temperature=temperature,
             max_tokens=room,
             key=key,
-            seed=None if seed is None else f"{seed} {len(messages)}",
+            seed=None if seed is None else str(seed),
         )
         parsed = self._parse(sampled)
         made = assistant(parsed.content, parsed.calls, before=messages)
@@ -200,24 +200,6 @@ class LocalModel:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
-
-
-class _Seeded:
-    """`inner` in one attempt."""
-
-    def __init__(self, inner: LocalModel, seed: int) -> None:
-        self._inner, self._seed = inner, seed
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
-    async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolSchema], *, temperature: float, max_tokens: int
-    ) -> Completion:
-        return await self._inner.complete(
-            messages, tools, temperature=temperature, max_tokens=max_tokens, seed=self._seed
-        )
 
 
 def _same(one: Message, other: Message) -> bool:

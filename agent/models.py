@@ -6,6 +6,7 @@ in `agent.endpoint`, transformers in process in `agent.local`, the scripted anal
 """
 
 import random
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,6 +53,40 @@ class Model(Protocol):
 
         Raises ContextOverflow, ModelFailed.
         """
+
+
+class Sampler(Model, Protocol):
+    """A model whose draws follow from a seed."""
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        *,
+        temperature: float,
+        max_tokens: int,
+        seed: int | None = None,
+    ) -> Completion: ...
+
+
+class Seeded:
+    """`inner` in one attempt. A call's seed (31 bits) follows from the attempt's and the number of the call: the same
+    messages, asked again, are answered anew."""
+
+    def __init__(self, inner: Sampler, seed: int) -> None:
+        self._inner, self._seed, self._calls = inner, seed, 0
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def complete(
+        self, messages: Sequence[Message], tools: Sequence[ToolSchema], *, temperature: float, max_tokens: int
+    ) -> Completion:
+        self._calls += 1
+        # Some endpoints have no room for more bits.
+        seed = zlib.crc32(f"{self._seed} {self._calls}".encode()) & 0x7FFF_FFFF
+        return await self._inner.complete(messages, tools, temperature=temperature, max_tokens=max_tokens, seed=seed)
 
 
 def call(name: str, /, **arguments: Any) -> FunctionCall:

@@ -25,7 +25,7 @@ from agent.models import Model
 from agent.trajectory import AgentLimits
 from tasks.attempt import UNSCORED, AttemptRecord
 from tasks.errors import TaskError
-from tasks.record import RecordWriter, read_records
+from tasks.record import RecordWriter, merged, read_records
 
 Players = Callable[[str, int], Model]
 """The model for an attempt, from the task's id and the number of the attempt (from 1)."""
@@ -52,6 +52,7 @@ class Settings:
     """What a rollout is; a folder of records holds one. Attempts and tasks may be added to it later, no more.
 
     `temperature` None is the schedule: the first attempt at a task is greedy, further ones are sampled at 0.6.
+    `base_url` is of an endpoint, without anything that may be a key: it is written to the folder.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Settings:
     temperature: float | None = None
     scaffold: bool = False
     limits: AgentLimits = field(default_factory=AgentLimits)
+    base_url: str | None = None
 
     def heat(self, attempt: int) -> float:
         """The temperature of an attempt, numbered from 1."""
@@ -129,25 +131,20 @@ class Rollout:
         self._begin()
 
     async def run(self, connect: Connect) -> Tally:
-        """Make the attempts that are missing. Raises RolloutError when the folder holds another rollout or one that is
-        under way, when it cannot be written, when there is no such task, when the server cannot be reached, and when
-        the model refuses."""
+        """Make the attempts that are missing. Raises RolloutError when the folder holds another rollout, one that is
+        under way or attempts at other data than the server's, when it cannot be written, when there is no such task,
+        when the server cannot be reached, and when the model refuses."""
         self._begin()
         with _alone(self.out):
             _same_settings(self.out, self.settings)
-            finished = finished_attempts(self.out)
-            pending = []
-            for key in self._wanted:
-                if (record := finished.get(key)) is not None:
-                    self.tally.add(record)
-                    self.tally.resumed += 1
-                else:
-                    pending.append(key)
+            known = finished_attempts(self.out)
+            finished = [known[key] for key in self._wanted if key in known]
+            pending = [key for key in self._wanted if key not in known]
             self._watch(self.tally)
             with _writing(self.out):
                 writer = RecordWriter(self.out) if pending else None
             try:
-                await self._connected(connect, pending, writer)
+                await self._connected(connect, finished, pending, writer)
             finally:
                 if writer is not None:
                     writer.close()
@@ -163,12 +160,19 @@ class Rollout:
         self._tries: dict[tuple[str, int], int] = {}
         self._refused = 0
 
-    async def _connected(self, connect: Connect, pending: list[tuple[str, int]], writer: RecordWriter | None) -> None:
+    async def _connected(
+        self,
+        connect: Connect,
+        finished: list[AttemptRecord],
+        pending: list[tuple[str, int]],
+        writer: RecordWriter | None,
+    ) -> None:
         lost = 0
-        while pending:
+        while finished or pending:
             before = self.tally.done
             try:
                 async with connect() as environment:
+                    await self._resume(environment, finished)
                     await self._work(environment, pending, writer)
             except* EnvironmentLost as group:
                 lost = 1 if self.tally.done > before else lost + 1
@@ -177,6 +181,20 @@ class Rollout:
                 await anyio.sleep(0.2 * lost)
             except* (ToolFailed, RolloutError, TaskError) as group:
                 raise RolloutError(_first(group)) from group
+
+    async def _resume(self, environment: Environment, finished: list[AttemptRecord]) -> None:
+        """Count what is finished, taking it out. Raises RolloutError where the server has another task by that id."""
+        while finished:
+            record = finished[-1]
+            # Ids of generated tasks are the same for every seed of the data.
+            if (await environment.task(record.task.id)).digest() != record.task.digest:
+                raise RolloutError(
+                    f"{self.out} holds attempts at other data: its {record.task.id} is another task than the server's. "
+                    "Give another --out, or the same data."
+                )
+            self.tally.add(finished.pop())
+            self.tally.resumed += 1
+            self._watch(self.tally)
 
     async def _work(
         self, environment: Environment, pending: list[tuple[str, int]], writer: RecordWriter | None
@@ -239,18 +257,27 @@ def finished_attempts(out: Path) -> dict[tuple[str, int], AttemptRecord]:
 
 
 def last_records(paths: Iterable[Path]) -> list[AttemptRecord]:
-    """One record for each attempt: the last that says something about the agent, else the last."""
-    found: dict[tuple[object, ...], AttemptRecord] = {}
+    """One record for each attempt: the last that says something about the agent, else the last.
+
+    What the agent and the server recorded of one episode is one record (`tasks.record.merged`). Without the agent's,
+    an episode that was given up for a failure of its model is an abandoned one: the server was not told why, for an
+    agent that could say so would escape its failures.
+    """
+    episodes: dict[str, tuple[Path, AttemptRecord]] = {}
     for path in paths:
         # A rollout is a folder: not all that sets it apart from another is in its records (a scaffold, new weights).
         folder = (path if path.is_dir() else path.parent).resolve()
         for record in read_records([path]):
-            key = _attempt_key(folder, record)
-            known = found.get(key)
-            if known is None or known.outcome in UNSCORED or record.outcome not in UNSCORED:
-                found[key] = record
-    # A folder may have been copied.
-    return list({record.id: record for record in found.values()}.values())
+            known_folder, known = episodes.get(record.id, (folder, record))
+            of_agent = known_folder if known.source != "server" else folder
+            episodes[record.id] = of_agent, merged(known, record)
+    found: dict[tuple[object, ...], AttemptRecord] = {}
+    for folder, record in sorted(episodes.values(), key=lambda episode: episode[1].timing.started):
+        key = _attempt_key(folder, record)
+        known = found.get(key, record)
+        if known.outcome in UNSCORED or record.outcome not in UNSCORED:
+            found[key] = record
+    return list(found.values())
 
 
 def _attempt_key(folder: Path, record: AttemptRecord) -> tuple[object, ...]:

@@ -40,7 +40,7 @@ class AgentLimits:
     understood.
     """
 
-    turns: int = 30
+    turns: int = 15
     tokens: int = 100_000
     seconds: float = 1800.0
     call_tokens: int = 8_192

@@ -7,6 +7,7 @@ Left out: a choice of the parser of tool calls other than Hermes' (Qwen's form);
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,11 +63,17 @@ def build(
     """Make the environment. One that is there is completed."""
     made, wanted = place(folder), GPU if gpu else CPU
     python = str(made / "bin" / "python")
-    subprocess.run([sys.executable, "-m", "venv", str(made)], check=True)
-    subprocess.run([python, "-m", "pip", "install", *wanted], check=True)
+    lines = [[sys.executable, "-m", "venv", str(made)], [python, "-m", "pip", "install", *wanted]]
     if not gpu:
-        subprocess.run([python, "-m", "pip", "uninstall", "--yes", *_BROKEN_ON_CPU], check=True)
-    (made / _MARK).write_text(f"{' '.join(wanted)}\n")
+        lines.append([python, "-m", "pip", "uninstall", "--yes", *_BROKEN_ON_CPU])
+    try:
+        for line in lines:
+            subprocess.run(line, check=True)
+        (made / _MARK).write_text(f"{' '.join(wanted)}\n")
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"vLLM could not be built in {made}: `{shlex.join(error.cmd)}` failed.") from None
+    except OSError as error:
+        raise SystemExit(f"vLLM could not be built in {made}: {error.strerror or error}.") from None
     typer.echo(f"vLLM is built in {made}.")
 
 

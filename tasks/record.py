@@ -81,6 +81,7 @@ __all__ = [
     "Usage",
     "canonical",
     "digest",
+    "merged",
     "now",
     "plain",
     "read_events",
@@ -92,6 +93,8 @@ __all__ = [
 
 
 _CLOSING = ("outcome", "grade", "error")
+_TOLD = ("server", "agent", "merged")
+"""Sources of a record, from what says least of an attempt to what says most."""
 
 
 class RecordWriter:
@@ -124,6 +127,22 @@ def read_records(paths: Iterable[Path]) -> Iterator[AttemptRecord]:
                     if ended:
                         text = _short(error) if isinstance(error, ValidationError) else "not JSON"
                         raise DataError(f"{file.name}, line {number}: is not a record of an attempt: {text}") from None
+
+
+def merged(one: AttemptRecord, other: AttemptRecord) -> AttemptRecord:
+    """One record of an episode from two of the same id, in whatever order they are given.
+
+    It is the agent's, with the server's verdict (reward, grade, outcome, error) where the agent was told none. That
+    the agent's model or connection failed stands, unless the server had graded the episode: it saw the agent leave,
+    not why.
+    """
+    told, seen = sorted((one, other), key=lambda record: (_TOLD.index(record.source), len(record.calls)), reverse=True)
+    if told.reward is not None or told.source == "server" or seen.source != "server":
+        return told
+    if told.outcome in UNSCORED and seen.grade is None:
+        return told
+    verdict = {name: getattr(seen, name) for name in ("reward", "grade", "outcome", "error")}
+    return told.model_copy(update={**verdict, "source": "merged"})
 
 
 def record_from_events(events: Iterable[dict[str, Any]]) -> AttemptRecord:

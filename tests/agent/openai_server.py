@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,9 +27,11 @@ class ChatServer:
         self.together, self.now, self.most = together, 0, 0
         self.turns, self.requests, self.url = list(turns), list[dict[str, Any]](), ""
         self.keys: list[str] = []
+        self.headers: list[Mapping[str, str]] = []
 
     async def answer(self, request: Request) -> Response:
         self.keys.append(request.headers.get("authorization", ""))
+        self.headers.append(request.headers)
         self.requests.append(await request.json())
         turn = dict(self.turns.pop(0))
         self.now += 1

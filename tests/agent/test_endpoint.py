@@ -173,6 +173,55 @@ async def test_at_most_so_many_requests_are_under_way() -> None:
     assert (len(server.requests), server.most) == (6, 2)
 
 
+async def test_each_request_of_an_attempt_has_a_seed_of_its_own() -> None:
+    with serving([{"content": "Yes."}] * 5) as server:
+        async with Endpoint("m", base_url=server.url) as model:
+            for attempt in (2**64, 2**64, 1):
+                seeded = model.seeded(attempt)
+                for _ in range(1 if attempt == 1 else 2):
+                    await seeded.complete(ASK, (), temperature=0.6, max_tokens=5)
+    seeds = [request["seed"] for request in server.requests]
+    assert seeds[:2] == seeds[2:4]
+    assert len({*seeds}) == 3
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(400, "Unknown name 'seed': cannot find field."), (422, "extra inputs: body.seed")]
+)
+async def test_an_endpoint_that_knows_no_seed_is_asked_without(status: int, error: str) -> None:
+    with serving([{"status": status, "error": error}, {"content": "1"}, {"content": "2"}]) as server:
+        async with Endpoint("m", base_url=server.url) as model:
+            seeded = model.seeded(1)
+            for _ in range(2):
+                await seeded.complete(ASK, (), temperature=0.6, max_tokens=5)
+    assert ["seed" in request for request in server.requests] == [True, False, False]
+
+
+async def test_both_refusals_of_a_parameter_are_learnt() -> None:
+    refusals: list[Turn] = [
+        {"status": 400, "error": "Use 'max_completion_tokens' instead."},
+        {"status": 400, "error": "Unsupported parameter: 'seed'"},
+    ]
+    with serving([*refusals, {"content": "1"}]) as server:
+        async with Endpoint("m", base_url=server.url) as model:
+            await model.seeded(1).complete(ASK, (), temperature=0.6, max_tokens=5)
+    assert [{"max_tokens", "max_completion_tokens", "seed"} & set(one) for one in server.requests] == [
+        {"max_tokens", "seed"},
+        {"max_completion_tokens", "seed"},
+        {"max_completion_tokens"},
+    ]
+
+
+async def test_a_refusal_that_names_a_model_called_seed_is_not_of_the_seed() -> None:
+    with serving([{"status": 400, "error": "seed-oss filtered this"}, {"content": "1"}]) as server:
+        async with Endpoint("seed-oss", base_url=server.url) as model:
+            with pytest.raises(ModelFailed, match="filtered"):
+                await model.seeded(1).complete(ASK, (), temperature=0.6, max_tokens=5)
+            await model.seeded(1).complete(ASK, (), temperature=0.6, max_tokens=5)
+    assert ["seed" in request for request in server.requests] == [True, True]
+
+
 def test_a_hosted_model_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)

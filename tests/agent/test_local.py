@@ -11,7 +11,7 @@ import pytest
 from agent.errors import ContextOverflow, ModelFailed, ModelRefused
 from agent.local import LocalModel
 from agent.loop import Agent
-from agent.models import Completion, Scripted, call
+from agent.models import Completion, Model, Scripted, call
 from agent.rollout import Settings
 from agent.scaffold import Scaffold
 from agent.trajectory import AgentLimits
@@ -414,3 +414,25 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_the_schedule_is_greedy_first() -> None:
     assert [Settings("m").heat(number) for number in (1, 2, 3)] == [0.0, 0.6, 0.6]
     assert Settings("m", temperature=1.0).heat(1) == 1.0
+
+
+async def test_a_malformed_turn_is_sampled_anew_in_every_attempt_alike(network: Any, tokenizer: Any) -> None:
+    class Seen:
+        def __init__(self, inner: Model) -> None:
+            self.inner, self.name = inner, "seen"
+            self.drawn: list[Any] = []
+
+        async def complete(self, *args: Any, **options: Any) -> Completion:
+            done = await self.inner.complete(*args, **options)
+            self.drawn.append(done.completion_token_ids)
+            return done
+
+    async with LocalModel(network, tokenizer) as local:
+        # Turns that end long before their limit, so that all three tries are made.
+        local.decoder.stop = frozenset(range(0, 256, 20))
+        first, again = Seen(local.seeded(5)), Seen(local.seeded(5))
+        for model in (first, again):
+            for _ in range(2):
+                await Scaffold(model, tries=3).complete(ASK, (), temperature=1.0, max_tokens=1_000)
+    assert len(first.drawn) == len(set(first.drawn)) == 6
+    assert first.drawn == again.drawn

@@ -1,23 +1,18 @@
-"""Rollouts: nothing lost, nothing repeated, whatever is killed; and the commands."""
+"""Rollouts: nothing lost, nothing repeated, whatever is killed."""
 
 import errno
-import json
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from agent.client import Environment, connect
 from agent.errors import ModelFailed, ModelRefused, RolloutError
@@ -30,22 +25,20 @@ from sandbox.base import Sandbox, SandboxConfig
 from sandbox.errors import SandboxUnavailable
 from tasks.attempt import AgentRef, AttemptRecord
 from tasks.data import DataRoot
+from tasks.datasets import generate_dataset
+from tasks.family import GenerateOptions
 from tasks.record import RecordWriter, read_records
 from tasks.registry import Registry
-from tests.agent.command import app
-from tests.agent.conftest import SCRIPT, Serve
+from tests.agent.conftest import Serve
+from tests.agent.rollouts import keys, over_http, save
 from tests.agent.test_evaluate import record
+from tests.mcp_server.conftest import Borrowed
 
 pytestmark = pytest.mark.anyio
 
 
 def experts(registry: Registry) -> Callable[[str, int], Model]:
     return lambda task, number: Expert(registry.get(task), registry.truth(task).oracle, seed=number)
-
-
-def keys(out: Path) -> Counter[tuple[str, int]]:
-    """How many finished records there are of each attempt."""
-    return Counter((one.task.id, one.attempt) for one in read_records([out]) if one.outcome != "infra_error")
 
 
 async def test_every_attempt_is_made_once(serve: Serve, registry: Registry, tmp_path: Path) -> None:
@@ -72,6 +65,29 @@ async def test_a_folder_of_another_rollout_is_refused(serve: Serve, registry: Re
     await Rollout(registry.ids()[:1], 1, experts(registry), Settings("expert"), tmp_path).run(serve)
     with pytest.raises(RolloutError, match="another seed, temperature"):
         await Rollout([], 1, experts(registry), Settings("expert", 1, 1.0), tmp_path).run(serve)
+
+
+async def test_attempts_at_other_data_are_not_taken_for_these(
+    serve: Serve, registry: Registry, root: DataRoot, tmp_path: Path, sandbox: Sandbox
+) -> None:
+    """Generated ids are the same for every seed of the data."""
+    tasks = registry.ids(family="medcalcbench")[:2]
+    other = DataRoot(tmp_path / "other")
+    generate_dataset(other, "medcalcbench", GenerateOptions(seed=4, patients=30), progress=lambda *_: None)
+    await Rollout(tasks[:1], 1, lambda *_: Nothing(), Settings("x"), tmp_path / "out").run(serve)
+
+    @asynccontextmanager
+    async def served() -> AsyncIterator[Environment]:
+        config = AppConfig(data_root=other, log_folder=tmp_path / "logs", sandbox=lambda _: Borrowed(sandbox))
+        async with connect(create_server(config)) as environment:
+            yield environment
+
+    rollout = Rollout(tasks, 1, lambda *_: Nothing(), Settings("x"), tmp_path / "out")
+    with pytest.raises(RolloutError, match=rf"{tasks[0]} is another task than the server's\. Give another --out"):
+        await rollout.run(served)
+    assert (rollout.tally.done, set(keys(tmp_path / "out"))) == (0, {(tasks[0], 1)})
+    tally = await Rollout(tasks[:1], 1, lambda *_: Nothing(), Settings("x"), tmp_path / "out").run(serve)
+    assert (tally.done, tally.resumed) == (1, 1)
 
 
 async def test_a_folder_of_records_without_settings_is_refused(tmp_path: Path) -> None:
@@ -231,24 +247,6 @@ async def test_a_server_that_dies_loses_nothing(registry: Registry, command: lis
     assert keys(tmp_path / "out") == Counter(dict.fromkeys(((task, 1) for task in tasks), 1))
 
 
-@contextmanager
-def over_http(command: list[str], port: int) -> "Iterator[subprocess.Popen[bytes]]":
-    process = subprocess.Popen([*command, "--transport", "http", "--port", str(port)])
-    try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert process.poll() is None
-            time.sleep(0.1)
-        else:
-            raise AssertionError("the server did not come")
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 async def test_a_dead_http_server_is_said_and_another_goes_on(
     registry: Registry, command: list[str], tmp_path: Path
 ) -> None:
@@ -295,11 +293,27 @@ def test_the_last_record_that_says_something_stands(tmp_path: Path) -> None:
     assert list(finished_attempts(tmp_path)) == [("a1", 1)]
 
 
-def save(folder: Path, *records: AttemptRecord) -> None:
-    writer = RecordWriter(folder)
-    for one in records:
-        writer.write(one)
-    writer.close()
+@pytest.mark.parametrize("feedback", ["verdict", "none"])
+async def test_what_agent_and_server_recorded_is_counted_once(
+    serve: Serve, registry: Registry, tmp_path: Path, feedback: str
+) -> None:
+    """A model that failed once is no score, and a verdict that was hidden is one, whichever folder comes first."""
+    tasks = registry.ids(family="medcalcbench")[:3]
+    failed: set[str] = set()
+
+    def players(task: str, number: int) -> Model:
+        if task in failed:
+            return experts(registry)(task, number)
+        failed.add(task)
+        return Scripted([], "expert")
+
+    out = tmp_path / "out"
+    await Rollout(tasks, 1, players, Settings("x"), out, concurrency=1).run(lambda: serve(feedback))
+    both = [last_records(paths) for paths in ([out, tmp_path / "server"], [tmp_path / "server", out])]
+    for records in both:
+        assert [(one.task.id, one.outcome, one.reward) for one in records] == [(task, "graded", 1.0) for task in tasks]
+    # The server was not told why the agent left.
+    assert Counter(one.outcome for one in last_records([tmp_path / "server"])) == {"abandoned": 3, "graded": 3}
 
 
 @pytest.mark.parametrize(
@@ -332,162 +346,3 @@ def test_a_record_file_cut_in_the_middle_loses_only_its_end(tmp_path: Path) -> N
     writer.close()
     writer.path.write_bytes(writer.path.read_bytes()[:-30])
     assert list(finished_attempts(tmp_path)) == [("a1", 1)]
-
-
-# The commands
-
-
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "tests.agent.command", *arguments],
-        cwd=SCRIPT.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def invoke(*arguments: str) -> Result:
-    """In this process, but not in the thread of the tests' event loop."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(CliRunner().invoke, app, list(arguments)).result()
-
-
-def test_a_killed_command_goes_on_where_it_was(root: DataRoot, registry: Registry, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    options = ["rollout", "--data", str(root.path), "--out", str(out), "--model", "expert", "--limit", "10"]
-    options += ["--attempts", "2", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.agent.command", *options],
-        cwd=SCRIPT.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    until = time.monotonic() + 60
-    while not finished_attempts(out) and time.monotonic() < until:
-        assert process.poll() in (None, 0)
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    before = {one.id for one in finished_attempts(out).values()}
-    assert before
-    done = run(*options)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(before)} of 40 attempts were there already." in done.stderr
-    assert set(keys(out).values()) == {1}
-    assert len(keys(out)) == 40
-    assert before <= {one.id for one in finished_attempts(out).values()}
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(row["family"], row["attempts"], row["success"]["mean"]) for row in rows] == [
-        ("medcalcbench", 20, 1.0),
-        ("mimic_iii", 20, 1.0),
-        ("all", 40, 1.0),
-    ]
-    assert [row["actions"]["submit_answer"] for row in rows] == [20, 20, 40]
-
-
-def test_eval_reports_on_records(tmp_path: Path) -> None:
-    writer = RecordWriter(tmp_path)
-    for one in (record("a1", "graded", 1.0), record("b1", "graded", 0.0), record("c1", "infra_error")):
-        writer.write(one)
-    writer.close()
-    done = invoke("eval", str(tmp_path))
-    assert done.exit_code == 0, done.stderr
-    assert "50.0%" in done.stdout
-    assert "unscored" in done.stdout
-    assert "0 calls: none" in done.stdout
-
-
-def test_eval_reports_on_the_records_that_are_asked_for(tmp_path: Path) -> None:
-    train = record("b1", "graded", 0.0)
-    train = train.model_copy(update={"task": train.task.model_copy(update={"split": "train"})})
-    save(tmp_path, record("a1", "graded", 1.0), train, record("c1", "limit", family="clinic"))
-
-    def counts(*options: str) -> dict[str, int]:
-        done = invoke("eval", str(tmp_path), "--json", *options)
-        assert done.exit_code == 0, done.stderr
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        return {row["family"]: row["attempts"] for row in rows}
-
-    assert counts() == {"clinic": 1, "ward": 2, "all": 3}
-    assert counts("--split", "test") == {"clinic": 1, "ward": 1, "all": 2}
-    assert counts("--family", "ward") == {"ward": 2}
-    assert counts("--tasks", "b1", "--tasks", "c1") == {"clinic": 1, "ward": 1, "all": 2}
-
-
-def test_eval_attempts_the_test_tasks_with_a_baseline(root: DataRoot, registry: Registry, tmp_path: Path) -> None:
-    options = ["eval", "--model", "guess", "--data", str(root.path), "--out", str(tmp_path / "out"), "--limit", "3"]
-    done = run(*options, "--json")
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    tests = [min(3, len(registry.ids(family=one.name, split="test"))) for one in registry.families()]
-    assert [row["attempts"] for row in rows if row["family"] != "all"] == [count for count in tests if count]
-    assert {one.task.split for one in read_records([tmp_path / "out"])} == {"test"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["rollout", "--out", "{tmp}/out", "--model", "gpt"], "is not one of"),
-        (["rollout", "--out", "{tmp}/out", "--split", "dev"], "is not one of train, test"),
-        (["rollout", "--out", "{tmp}/out", "--model", "local:{tmp}"], "no model"),
-        (["rollout", "--out", "{tmp}/out", "--data", "{tmp}/empty"], "no such tasks"),
-        (["eval"], "Give records"),
-        (["rollout", "--out", "{tmp}/out", "--tasks", "nowhere/1"], "nowhere/1"),
-        (["rollout", "--out", "{tmp}/file"], "Records cannot be written to {tmp}/file: File exists."),
-        (["rollout", "--out", "/proc/none"], "Records cannot be written to /proc/none: No such file or directory."),
-        (["eval", "{tmp}/none"], "There is no"),
-        (["eval", "{tmp}"], "There are no such records"),
-        (["eval", "{tmp}", "--split", "dev"], "is not one of train, test"),
-        (["eval", "{tmp}", "--limit", "3", "--out", "x"], "--limit, --out: of use with --model only"),
-        (["eval", "--model", "guess"], "needs --out"),
-    ],
-)
-def test_what_cannot_be_is_said_in_one_line(root: DataRoot, tmp_path: Path, arguments: list[str], text: str) -> None:
-    (tmp_path / "file").touch()
-    given = [one.replace("{tmp}", str(tmp_path)) for one in arguments]
-    if "--data" not in given and given[0] == "rollout":
-        given += ["--data", str(root.path)]
-    done = invoke(*given)
-    assert done.exit_code in (1, 2)
-    assert done.exception is None or isinstance(done.exception, SystemExit)
-    # The box around usage errors wraps lines.
-    assert text.replace("{tmp}", str(tmp_path)) in " ".join(done.stderr.replace("│", " ").split())
-
-
-def test_the_commands_load_nothing_heavy() -> None:
-    code = "import sys, agent.cli; print([n for n in ('torch', 'transformers', 'openai', 'mcp') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_more_attempts_of_a_local_model_are_no_copies(root: DataRoot, tmp_path: Path) -> None:
-    """What an attempt draws follows from its own seed: not from where the process begins."""
-    pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from tests.agent import tiny
-
-    tokenizer = tiny.tokenizer(tmp_path / "model")
-    tiny.qwen2(len(tokenizer), positions=32_768).save_pretrained(tmp_path / "model")
-    options = [
-        "rollout",
-        "--data",
-        str(root.path),
-        "--out",
-        str(tmp_path / "out"),
-        "--limit",
-        "1",
-        "--temperature",
-        "1",
-    ]
-    options += ["--model", f"local:{tmp_path / 'model'}", "--call-tokens", "20", "--seed", str(2**64), "--attempts"]
-    for attempts in ("1", "2"):
-        result = invoke(*options, attempts)
-        assert result.exit_code == 0, result.output
-    drawn = {
-        (one.task.id, one.attempt): [made.completion_token_ids for made in one.calls]
-        for one in read_records([tmp_path / "out"])
-        if one.source == "agent"
-    }
-    assert len(drawn) == 4
-    for task, number in drawn:
-        assert drawn[task, 1] != drawn[task, 2], number

@@ -16,8 +16,11 @@ from tasks.event_log import seal_path
 from tasks.record import (
     AttemptRecord,
     EventLog,
+    ModelCall,
     RecordWriter,
+    Usage,
     digest,
+    merged,
     read_events,
     read_records,
     record_from_events,
@@ -336,3 +339,38 @@ def test_a_damaged_log_does_not_stop_recovery(tmp_path: Path) -> None:
     log.write_bytes(b"".join(lines))
     assert set(outcomes(recover(tmp_path))) == {"unrecorded", "graded", "submitted"}
     assert verify_log(log) != []
+
+
+@pytest.mark.parametrize("called", [True, False])
+@pytest.mark.parametrize(
+    ("told", "seen", "outcome"),
+    [
+        # A model failed, and the agent closed the episode.
+        (
+            {"outcome": "infra_error", "reward": None, "grade": None},
+            {"outcome": "abandoned", "reward": 0.0},
+            "infra_error",
+        ),
+        # The connection was lost, or the verdict hidden, behind a submission.
+        ({"outcome": "infra_error", "reward": None, "grade": None}, {"grade": GRADE}, "graded"),
+        ({"outcome": "graded", "reward": None, "grade": None}, {"grade": GRADE}, "graded"),
+        # What the agent was told stands.
+        ({"outcome": "limit", "reward": 0.0, "grade": None}, {"outcome": "abandoned", "reward": 0.0}, "limit"),
+    ],
+)
+def test_two_records_of_an_episode_are_one_in_either_order(
+    tmp_path: Path, called: bool, told: dict[str, Any], seen: dict[str, Any], outcome: str
+) -> None:
+    with EventLog(tmp_path) as log:
+        start(log, "e1")
+        work(log, "e1")
+        finish(log, "e1")
+        graded = record_from_events(log.events("e1"))
+    calls = (ModelCall(message=2, usage=Usage(prompt_tokens=1, completion_tokens=1)),) if called else ()
+    agents = graded.model_copy(update={"source": "agent", "calls": calls, **told})
+    servers = graded.model_copy(update={"grade": None, **seen})
+    one = merged(agents, servers)
+    assert one == merged(servers, agents) == merged(one, agents) == merged(servers, one)
+    assert (one.outcome, one.calls) == (outcome, calls)
+    assert one.reward == (1.0 if outcome == "graded" else told["reward"])
+    assert one.source == ("merged" if outcome == "graded" else "agent")
