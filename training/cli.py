@@ -47,7 +47,7 @@ def sft(
     tokens: TokensOption = 8_000,
 ) -> None:
     """Fine-tune on the turns of successful attempts (TRL). Under several processes: accelerate launch."""
-    with _errors():
+    with exit_on_error():
         chosen = _load(recipe, changes, "sft")
         if plan:
             _plan(chosen, devices, memory, tflops, sharded, trajectories, tokens)
@@ -71,7 +71,7 @@ def ppo(
     tokens: TokensOption = 8_000,
 ) -> None:
     """Improve a model by its own episodes over MCP (PPO). Goes on from the newest checkpoint of the output."""
-    with _errors():
+    with exit_on_error():
         chosen = _load(recipe, changes, "ppo")
         if plan:
             _plan(chosen, devices, memory, tflops, sharded, 1, tokens)
@@ -142,8 +142,8 @@ def _need(module: str, extra: str) -> None:
 
 
 @contextmanager
-def _errors() -> "Iterator[None]":
-    """An error that a user can mend is one line on stderr and exit status 1."""
+def exit_on_error() -> "Iterator[None]":
+    """For every command of this folder: an error that a user can mend is one line on stderr and exit status 1."""
     from agent.errors import AgentError
     from sandbox.errors import SandboxError
     from tasks.errors import TaskError

@@ -76,7 +76,8 @@ class McpCollector:
         self._stack.close()
 
     def collect(self, iteration: int, actor: Any, share: int, shares: int) -> tuple[list[Rollout], dict[str, float]]:
-        """Play this process's share of the iteration's episodes."""
+        """Play this process's share of the iteration's episodes. Raises ExampleError where the server tells no verdict,
+        EnvironmentLost."""
         chosen = self.choose(iteration)[share::shares]
         seed = random.Random(f"{self.recipe.seed} {iteration} {share}").getrandbits(31)
         model = self.sampler(actor, seed)
@@ -127,7 +128,8 @@ class McpCollector:
             self._connection.close()
 
     def choose(self, iteration: int) -> list[tuple[str, int]]:
-        """The tasks of an iteration with the numbers of their attempts: all in a seeded order, then in another."""
+        """The tasks of an iteration with the numbers of their attempts: all in a seeded order, then in another. Numbers
+        go on from order to order."""
         attempts = self.recipe.rollout.attempts
         count = max(1, self.recipe.batch // attempts)
         chosen = []
@@ -135,7 +137,7 @@ class McpCollector:
             epoch, position = divmod(place, len(self.tasks))
             order = list(self.tasks)
             random.Random(f"{self.recipe.seed} {epoch}").shuffle(order)
-            chosen += [(order[position], number + 1) for number in range(attempts)]
+            chosen += [(order[position], epoch * attempts + number + 1) for number in range(attempts)]
         return chosen
 
     async def _play(self, model: Model, chosen: Sequence[tuple[str, int]], iteration: int) -> Played:
@@ -157,6 +159,11 @@ class McpCollector:
     def _rollouts(self, records: Sequence[AttemptRecord]) -> tuple[list[Rollout], dict[str, float]]:
         rollouts, unscored = [], 0
         for record in records:
+            if record.outcome == "graded" and record.reward is None:
+                # Left out, they would leave the failures alone to learn from.
+                raise ExampleError(
+                    "The server tells no verdict, so that answers have no reward: start it with --feedback verdict."
+                )
             reward = reward_of(record, self.recipe.reward)
             if reward is None or record.outcome in UNSCORED:
                 unscored += 1

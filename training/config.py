@@ -4,10 +4,11 @@ Learning rates are per optimiser step, batches are counted in sequences (SFT) or
 accumulation, lengths in tokens.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.task import Outcome
 from training.errors import ConfigError
@@ -30,8 +31,8 @@ class LoraSection(_Section):
 
 
 class ModelSection(_Section):
-    """`name` is a folder, or a name that transformers can find. `template` is a file with a chat template in the place
-    of the model's own, or "compact" for ours without tools in the prompt (small models)."""
+    """`name` is a folder outside the output, or a name that transformers can find. `template` is a file with a chat
+    template in the place of the model's own, or "compact" for ours without tools in the prompt (small models)."""
 
     name: str
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -70,7 +71,10 @@ class DataSection(_Section):
 class Precision(_Section):
     """What accelerate is given."""
 
-    mixed: Literal["no", "bf16", "fp16"] = "no"
+    # YAML reads a bare `no` as false.
+    mixed: Annotated[
+        Literal["no", "bf16", "fp16"], BeforeValidator(lambda value: "no" if value is False else value)
+    ] = "no"
 
 
 class SftRecipe(_Section):
@@ -102,7 +106,7 @@ class SftRecipe(_Section):
     @model_validator(mode="after")
     def _batches(self) -> "SftRecipe":
         if self.batch % self.micro_batch:
-            raise ValueError("batch must be a multiple of micro_batch")
+            raise ValueError(f"batch {self.batch} must be a multiple of micro_batch {self.micro_batch}")
         return self
 
 
@@ -120,7 +124,7 @@ class RewardSection(_Section):
 
 class KLSection(_Section):
     """KL to the reference policy. `where`: in the per-token reward, or as a term of the loss. With `target` (nats per
-    token) the coefficient adapts."""
+    token) the coefficient adapts, within `horizon` episodes by a factor e^0.2 at most, up or down."""
 
     coefficient: float = Field(default=1e-3, ge=0)
     where: Literal["reward", "loss"] = "reward"
@@ -222,14 +226,37 @@ def load_recipe(path: Path | str, changes: dict[str, Any] | None = None) -> SftR
 
 
 def make_recipe(tree: dict[str, Any], name: str = "recipe") -> SftRecipe | PpoRecipe:
-    """The recipe that a tree of plain values spells. Raises ConfigError."""
+    """The recipe that a tree of plain values spells. Raises ConfigError, also where the model to begin from lies in the
+    output: the run would replace it, and when it is run again begin from its own result."""
     if tree.get("method") not in ("sft", "ppo"):
         raise ConfigError(f"{name}: `method` must be sft or ppo, not {tree.get('method')!r}.")
     try:
-        return _Wrapped.model_validate({"recipe": tree}).recipe
+        recipe = _Wrapped.model_validate({"recipe": tree}).recipe
     except ValidationError as error:
         lines = [_explain(one) for one in error.errors(include_url=False)]
         raise ConfigError(f"{name}: " + "; ".join(lines)) from None
+    output = recipe.output.resolve()
+    for start in (recipe.model.name, base_of(recipe.model.name)):
+        if start is not None and Path(start).exists() and Path(start).resolve().is_relative_to(output):
+            raise ConfigError(
+                f"{name}: the model {start!r} lies in the output {str(recipe.output)!r}, whose model and checkpoints "
+                "are replaced: set output to another folder."
+            )
+    return recipe
+
+
+def base_of(name: str) -> str | None:
+    """The model that the adapters in a folder belong to; None where it is no folder of adapters alone.
+
+    Raises ConfigError: they name none.
+    """
+    folder = Path(name)
+    if not (folder / "adapter_config.json").is_file() or (folder / "config.json").is_file():
+        return None
+    try:
+        return str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"The adapters in {name!r} do not name the model that they belong to.") from None
 
 
 def parse_changes(pairs: list[str]) -> dict[str, Any]:
@@ -266,7 +293,9 @@ def _explain(error: Any) -> str:
     parts = [str(part) for part in error["loc"][2:]]
     where = ".".join(parts)
     if error["type"] != "extra_forbidden":
-        return f"{where}: {error['msg']}"
+        told = error["msg"].removeprefix("Value error, ")
+        # What concerns several keys has no place of its own.
+        return f"{where}: {told}" if where else told
     known = list(_section(str(error["loc"][1]), parts[:-1]).model_fields)
     from rapidfuzz import process
 

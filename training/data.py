@@ -8,6 +8,7 @@ without being counted in the account.
 
 import json
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from agent import prompts
 from tasks.attempt import UNSCORED, AttemptRecord, Message
 from tasks.errors import DataError
-from tasks.record import digest, read_records
+from tasks.record import digest, merged, read_records
 from training.config import Filters
 from training.errors import ExampleError
 from training.render import Renderer, Segment, sampled_segments
@@ -116,7 +117,7 @@ def load(paths: Sequence[Path], account: Account | None = None) -> list[AttemptR
         try:
             for record in read_records([file]):
                 known = records.get(record.id)
-                records[record.id] = record if known is None else _merged(known, record)
+                records[record.id] = record if known is None else merged(known, record)
         except (DataError, UnicodeDecodeError) as error:
             raise ExampleError(str(error)) from None
         if account is not None and _torn(file):
@@ -289,19 +290,6 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _merged(one: AttemptRecord, other: AttemptRecord) -> AttemptRecord:
-    """One record of an attempt from two: that of the agent, with the server's verdict where the agent was told none."""
-    # What the agent logged of an episode knows more than what the server saw of it.
-    told, seen = (other, one) if len(other.calls) > len(one.calls) else (one, other)
-    if told.reward is not None or told.source == "server" or seen.source != "server":
-        return told
-    if told.outcome in UNSCORED and seen.grade is None:
-        # The server saw the agent leave, not that its model or its connection had failed.
-        return told
-    verdict = {name: getattr(seen, name) for name in ("reward", "grade", "outcome", "error")}
-    return told.model_copy(update={**verdict, "source": "merged"})
-
-
 def _reason(record: AttemptRecord, filters: Filters) -> str | None:
     """Why the record is left out, or None."""
     if record.task.split != "train":
@@ -325,8 +313,8 @@ def _reason(record: AttemptRecord, filters: Filters) -> str | None:
         return "too few turns"
     if filters.max_turns is not None and turns > filters.max_turns:
         return f"more than {filters.max_turns} turns"
-    if filters.max_repeats is not None and (repeats := longest_repeat(record)) > filters.max_repeats:
-        return f"loop: one action more than {filters.max_repeats} times in a row" if repeats else None
+    if filters.max_repeats is not None and longest_repeat(record) > filters.max_repeats:
+        return f"loop: one action more than {filters.max_repeats} times in a row"
     return None
 
 
@@ -345,7 +333,8 @@ def _same_tokenizer(record: AttemptRecord, segment: Segment, renderer: Renderer)
 
 
 def _squeezed(text: str) -> str:
-    return "".join(text.split())
+    """What a tokenizer leaves of a text: many normalise it, some change blanks."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 def _torn(file: Path) -> bool:

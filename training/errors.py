@@ -1,9 +1,9 @@
 """Errors of training. All are for the operator; the command prints the text and exits with status 1.
 
 TrainingError
-├── ConfigError       raised when a recipe is not as the model of configurations says; names the nearest key
+├── ConfigError       raised when a recipe is not as the model of configurations says, or does not fit what is there
 ├── ExampleError      raised when records cannot become examples: none left, of the test split, of another tokenizer
-└── CheckpointError   raised when a checkpoint is cut, or does not belong to this run or model
+└── CheckpointError   raised when a checkpoint is cut, or does not belong to this run, method or model
 """
 
 

@@ -6,10 +6,11 @@ attention scores (SDPA does not keep them), or 2 where layers are recomputed, pl
 6 operations per weight and token for learning (8 with recomputation) and 2 for reading.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from training.config import ModelSection, PpoRecipe, SftRecipe
+from training.config import ModelSection, PpoRecipe, SftRecipe, base_of
 from training.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 _CHUNK = 1024
-_SHAPES: dict[str, tuple[int, int, int, int, int, bool]] = {
-    # hidden, layers, width of the feed-forward, key-value width, vocabulary, tied
-    "Qwen/Qwen2.5-0.5B-Instruct": (896, 24, 4864, 128, 151_936, True),
-    "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 8960, 256, 151_936, True),
-    "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 18_944, 512, 152_064, False),
-    "Qwen/Qwen2.5-14B-Instruct": (5120, 48, 13_824, 1024, 152_064, False),
+_SIZES = {
+    # hidden, layers, width of the feed-forward, heads, key-value heads, vocabulary, tied
+    "Qwen/Qwen2.5-0.5B-Instruct": (896, 24, 4864, 14, 2, 151_936, True),
+    "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 8960, 12, 2, 151_936, True),
+    "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 18_944, 28, 4, 152_064, False),
+    "Qwen/Qwen2.5-14B-Instruct": (5120, 48, 13_824, 40, 8, 152_064, False),
 }
+_KEYS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "tie_word_embeddings",
+)
 
 
 @dataclass(frozen=True)
@@ -41,26 +51,15 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a decoder."""
+    """The sizes of a decoder; `kv`: the width of the keys of a layer. `parameters`: all weights, counted in the model
+    itself. `trainable`: those that the recipe trains, of its adapters where it has some."""
 
     hidden: int
     layers: int
-    inner: int
     kv: int
     vocabulary: int
-    tied: bool
-
-    @property
-    def parameters(self) -> int:
-        """All weights: embeddings, attention, gated feed-forward (norms and biases are left out: below 0.1%)."""
-        layer = 2 * self.hidden * self.hidden + 2 * self.hidden * self.kv + 3 * self.hidden * self.inner
-        return self.layers * layer + self.vocabulary * self.hidden * (1 if self.tied else 2)
-
-    def lora(self, rank: int) -> int:
-        """Weights of adapters on all linear layers."""
-        widths = (2 * self.hidden, self.hidden + self.kv, self.hidden + self.kv, 2 * self.hidden)
-        inner = 3 * (self.hidden + self.inner)
-        return self.layers * rank * (sum(widths) + inner)
+    parameters: int
+    trainable: int
 
 
 @dataclass
@@ -105,38 +104,46 @@ class Plan:
 
 def shape_of(section: ModelSection) -> Shape:
     """The sizes of a recipe's model (of adapters: of the model that they belong to): known ones, else from its config
-    file. Raises ConfigError."""
-    if section.name in _SHAPES:
-        return Shape(*_SHAPES[section.name])
-    from transformers import AutoConfig
+    file. Raises ConfigError: there is none, it lacks a size, or it has no layers for the adapters."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from training.policy import base_of
+    from training.policy import with_lora
 
     base = base_of(section.name)
     if base is not None:
         return shape_of(section.model_copy(update={"name": base}))
     try:
-        config = AutoConfig.from_pretrained(section.name).get_text_config()
+        if section.name in _SIZES:
+            whole: Any = AutoConfig.for_model("qwen2", **dict(zip(_KEYS, _SIZES[section.name], strict=True)))
+        else:
+            whole = AutoConfig.from_pretrained(section.name)
+        # Tensors of this device have sizes and no memory.
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(whole)  # type: ignore[no-untyped-call]
+            parameters = _count(model.parameters())
+            adapted = with_lora(model, section)
     except (OSError, ValueError) as error:
         raise ConfigError(f"No model at {section.name!r}: {str(error).splitlines()[0]}") from None
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Shape(
-        config.hidden_size,
-        config.num_hidden_layers,
-        config.intermediate_size,
-        head * config.num_key_value_heads,
-        config.vocab_size,
-        bool(getattr(config, "tie_word_embeddings", False)),
-    )
+    config = whole.get_text_config()
+    try:
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        sizes = (config.hidden_size, config.num_hidden_layers, head * heads, config.vocab_size)
+    except AttributeError as error:
+        raise ConfigError(f"{section.name!r} cannot be planned: {error}.") from None
+    return Shape(*sizes, parameters, _count(one for one in adapted.parameters() if one.requires_grad))
+
+
+def _count(parameters: Iterable[Any]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def plan(recipe: SftRecipe | PpoRecipe, hardware: Hardware, *, trajectories: int = 2137, tokens: int = 8_000) -> Plan:
     """The cost of a recipe. `trajectories` and `tokens` (of one, a quarter of them written by the model) are what it is
     assumed to learn from: the paper's number of successful ones for SFT. Raises ConfigError."""
     shape = shape_of(recipe.model)
-    total = shape.parameters
-    lora = recipe.model.lora
-    trainable = total if lora is None else shape.lora(lora.rank)
+    total, trainable = shape.parameters, shape.trainable
     made = Plan(hardware, total, trainable)
     learn = 8 if recipe.model.gradient_checkpointing else 6
     speed = hardware.devices * hardware.tflops * 1e12 * hardware.efficiency

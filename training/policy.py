@@ -9,7 +9,7 @@ before the first step, so dropout is switched off).
 """
 
 import copy
-import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from training.config import CriticSection, ModelSection
+from training.config import CriticSection, ModelSection, base_of
 from training.errors import ConfigError
 
 CHUNK = 1024
@@ -125,32 +125,18 @@ def load_model(section: ModelSection, vocabulary: int) -> Any:
     return model
 
 
-def base_of(name: str) -> str | None:
-    """The model that the adapters in a folder belong to; None where it is no folder of adapters alone.
-
-    Raises ConfigError: they name none.
-    """
-    folder = Path(name)
-    if not (folder / "adapter_config.json").is_file() or (folder / "config.json").is_file():
-        return None
-    try:
-        return str(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"The adapters in {name!r} do not name the model that they belong to.") from None
-
-
 @contextmanager
 def exported(section: ModelSection, folder: Path, *, main: bool) -> Iterator[Path]:
     """A place to save a trained model, or its adapters, in; at the end it takes the place of `folder`. All processes
     enter; `main` does the work. Adapters are merged where the model that they belong to is of adapters itself, which
-    no other library can read, or is the one that is replaced."""
+    no other library can read."""
     place = folder.with_name(f"{folder.name}.partial")
     if main:
         shutil.rmtree(place, ignore_errors=True)
     yield place
     if not main:
         return
-    if section.lora is not None and (base_of(section.name) or Path(section.name).resolve() == folder.resolve()):
+    if section.lora is not None and base_of(section.name):
         model = _read(section, str(place))
         for path in place.glob("adapter_*"):
             path.unlink()
@@ -159,23 +145,37 @@ def exported(section: ModelSection, folder: Path, *, main: bool) -> Iterator[Pat
     place.rename(folder)
 
 
-def with_lora(model: Any, section: ModelSection, task: str = "CAUSAL_LM") -> Any:
-    """The model with adapters, where the recipe wants them."""
+@contextmanager
+def lora_config(section: ModelSection, task: str = "CAUSAL_LM") -> Iterator[Any]:
+    """PEFT's configuration of the adapters, None where the recipe wants none. It is to be used in the block, which then
+    raises ConfigError where the model has no such layers."""
     if section.lora is None:
-        return model
-    from peft import LoraConfig, get_peft_model
+        yield None
+        return
+    from peft import LoraConfig
+    from peft.utils.error import NoMatchingPeftModuleError
 
     targets = section.lora.targets
-    return get_peft_model(
-        model,
-        LoraConfig(
+    try:
+        yield LoraConfig(
             r=section.lora.rank,
             lora_alpha=section.lora.alpha,
             lora_dropout=section.lora.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
             task_type=task,
-        ),
-    )
+        )
+    except (NoMatchingPeftModuleError, re.error) as error:
+        raise ConfigError(f"model.lora.targets {targets!r} fits no layer of {section.name!r}: {error}") from None
+
+
+def with_lora(model: Any, section: ModelSection, task: str = "CAUSAL_LM") -> Any:
+    """The model with adapters, where the recipe wants them. Raises ConfigError: it has no such layers."""
+    with lora_config(section, task) as config:
+        if config is None:
+            return model
+        from peft import get_peft_model
+
+        return get_peft_model(model, config)
 
 
 def make_policy(section: ModelSection, critic: CriticSection, vocabulary: int) -> tuple[Policy, Policy | None]:

@@ -34,6 +34,7 @@ from accelerate.utils import DistributedType, gather_object, set_seed  # type: i
 from torch import Tensor
 
 from training import ppo_math as pm
+from training.checkpoints import checkpoints, forget_later, open_output
 from training.config import PpoRecipe
 from training.data import Example
 from training.errors import CheckpointError, ExampleError, TrainingError
@@ -136,10 +137,7 @@ class PpoTrainer:
         metrics: dict[str, float] = {}
         recipe, main = self.recipe, self.accelerator.is_main_process
         if main:
-            # They are of another life: rotation and resuming would take them for newer than what is saved from here on.
-            for other in checkpoints(recipe.output):
-                if int(other.name.split("-")[1]) > self.iteration:
-                    shutil.rmtree(other)
+            forget_later(recipe.output, self.iteration)
         self.accelerator.wait_for_everyone()
         with MetricsLog(
             recipe.output, COLUMNS, recipe.iterations, begin=self.iteration, writes=main, title="ppo"
@@ -374,7 +372,6 @@ class PpoTrainer:
                 "kl": self.kl.state_dict(),
                 "tokenizer": fingerprint(self.tokenizer),
                 "model": self.recipe.model.model_dump(mode="json"),
-                "processes": self.accelerator.num_processes,
             }
             (partial / "state.json").write_text(json.dumps(state, indent=1))
             shutil.rmtree(target, ignore_errors=True)
@@ -430,25 +427,22 @@ _SUMS = ("policy_loss", "value_loss", "clip_share", "value_clip_share", "kl_step
 
 def train_ppo(recipe: PpoRecipe, *, fresh: bool = False) -> dict[str, float]:
     """Train by a recipe, going on from the newest checkpoint of its output unless `fresh`; the last metrics, or
-    none where it was finished before."""
+    none where it was finished before. Raises TrainingError, and what a server or a sandbox raises."""
     from training.collect import McpCollector
 
+    open_output(recipe.output, recipe.method)
     set_seed(recipe.seed)
     tokenizer = load_tokenizer(recipe.model.name, recipe.model.template)
     policy, reference = make_policy(recipe.model, recipe.critic, len(tokenizer))
-    with McpCollector(recipe, tokenizer) as collector:
-        trainer = PpoTrainer(recipe, policy, reference, collector, tokenizer=tokenizer)
-        if not fresh:
-            trainer.resume()
+    collector = McpCollector(recipe, tokenizer)
+    trainer = PpoTrainer(recipe, policy, reference, collector, tokenizer=tokenizer)
+    if not fresh:
+        trainer.resume()
+    # A run that is finished needs no server.
+    with collector if trainer.iteration < recipe.iterations else nullcontext():
         metrics = trainer.train()
-        trainer.export()
+    trainer.export()
     return metrics
-
-
-def checkpoints(output: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    found = output.glob("checkpoint-*") if output.is_dir() else []
-    return sorted(path for path in found if path.is_dir() and path.suffix != ".partial")
 
 
 def _scatter(steps: Tensor, index: Tensor, valid: Tensor, mask: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ sampled the token. An episode may consist of several rows (its history was trimm
 [episodes, steps], where step t is the t-th token that was sampled in the episode, whichever row holds it.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -142,7 +143,10 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
 class KLController:
     """The coefficient of the KL penalty: fixed, or steered towards `target` nats per token.
 
-    coefficient *= 1 + clip(kl / target - 1, -0.2, 0.2) * episodes / horizon
+    coefficient *= exp(clip(kl / target - 1, -0.2, 0.2) * episodes / horizon)
+
+    Ziegler et al. and their code (openai/lm-human-preferences, `AdaptiveKLController`) have 1 + x for exp(x), which is
+    the same while few episodes of a long horizon are taken in, and below zero where there are more than five horizons.
     """
 
     def __init__(self, coefficient: float, target: float | None = None, horizon: int = 10_000) -> None:
@@ -152,7 +156,7 @@ class KLController:
         """Take in the mean KL per token of an iteration."""
         if self.target is not None:
             error = min(max(kl / self.target - 1, -0.2), 0.2)
-            self.coefficient *= 1 + error * episodes / self.horizon
+            self.coefficient *= math.exp(error * episodes / self.horizon)
 
     def state_dict(self) -> dict[str, float]:
         return {"coefficient": self.coefficient}

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jinja2 import TemplateError, TemplateSyntaxError
+
 from tasks.attempt import AttemptRecord, Message
 from training.errors import ExampleError
 
@@ -72,10 +74,16 @@ class Renderer:
         self.tokenizer = tokenizer
 
     def text(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], *, prompt: bool) -> str:
-        """The conversation as text; with `prompt`, up to where the model begins to write."""
-        rendered = self.tokenizer.apply_chat_template(
-            list(messages), tools=list(tools) or None, add_generation_prompt=prompt, tokenize=False
-        )
+        """The conversation as text; with `prompt`, up to where the model begins to write.
+
+        Raises ExampleError where the template refuses it or fails.
+        """
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                list(messages), tools=list(tools) or None, add_generation_prompt=prompt, tokenize=False
+            )
+        except TemplateError as error:
+            raise ExampleError(f"The chat template cannot render this conversation: {error}") from None
         return str(rendered)
 
     def encode(self, text: str) -> list[int]:
@@ -142,10 +150,12 @@ def fingerprint(tokenizer: Any) -> str | None:
 
 
 def load_tokenizer(name: str, template: str | None = None) -> Any:
-    """The tokenizer of a model, with another template where one is given (a file, or "compact")."""
+    """The tokenizer of a model, with another template where one is given (a file, or "compact"). Raises ExampleError:
+    there is none, or the template cannot be compiled."""
     from pathlib import Path
 
     from transformers import AutoTokenizer
+    from transformers.utils.chat_template_utils import _compile_jinja_template
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
@@ -156,8 +166,13 @@ def load_tokenizer(name: str, template: str | None = None) -> Any:
     elif template is not None:
         try:
             tokenizer.chat_template = Path(template).read_text()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             raise ExampleError(f"There is no chat template {template!r}.") from None
+        try:
+            # Private, but nothing else knows what transformers adds to Jinja.
+            _compile_jinja_template(tokenizer.chat_template)
+        except TemplateSyntaxError as error:
+            raise ExampleError(f"{template!r} is no chat template: line {error.lineno}: {error.message}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -8,16 +8,16 @@ longer than `max_tokens` are left out and counted; packed ones do not see each o
 import json
 import math
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from training.checkpoints import checkpoints, forget_later, open_output, steps_done
 from training.config import SftRecipe
 from training.data import Account, Example, build
 from training.errors import CheckpointError, ConfigError
-from training.policy import exported, load_model
+from training.policy import exported, load_model, lora_config
 from training.render import fingerprint, load_tokenizer
 
 
@@ -48,8 +48,10 @@ def fit(
     unless it began from adapters. Returns the last metrics, or none where no step was left.
 
     Goes on from the newest checkpoint of the output unless `fresh`; later ones, which were cut or are of another life,
-    are removed. Raises CheckpointError where it was made with another tokenizer or model, and ConfigError.
+    are removed. Raises CheckpointError where it was made with another tokenizer or model, or the output holds a run of
+    another method, and ConfigError.
     """
+    open_output(recipe.output, recipe.method)
     found = None if fresh else newest_checkpoint(recipe.output)
     start, section = recipe.output / "start.json", recipe.model.model_dump(mode="json")
     if found is not None:
@@ -61,16 +63,12 @@ def fit(
             raise CheckpointError(f"{start} cannot be read: nothing tells which model {found} was made from.") from None
         if before != section:
             raise CheckpointError(f"{found} was made from another model: {before}.")
-    done = 0 if found is None else _steps(found)
+    done = 0 if found is None else steps_done(found)
     trainer = make_trainer(recipe, model, tokenizer, examples, callbacks)
     main = trainer.is_world_process_zero()
     if main:
-        # Rotation and resuming would take them for newer than what is saved from here on.
-        for other in recipe.output.glob("checkpoint-*"):
-            if _steps(other) > done:
-                shutil.rmtree(other)
+        forget_later(recipe.output, done)
         if found is None:
-            recipe.output.mkdir(parents=True, exist_ok=True)
             start.write_text(json.dumps(section, indent=1))
     trainer.accelerator.wait_for_everyone()
     result = trainer.train(resume_from_checkpoint=None if found is None else str(found))
@@ -88,14 +86,15 @@ def fit(
 
 def newest_checkpoint(output: Path) -> Path | None:
     """The newest checkpoint that was written to its end; the trainer writes its own state last."""
-    whole = [path.parent for path in output.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=_steps, default=None)
+    whole = [path for path in checkpoints(output) if (path / "trainer_state.json").is_file()]
+    return whole[-1] if whole else None
 
 
 def make_trainer(
     recipe: SftRecipe, model: Any, tokenizer: Any, examples: list[Example], callbacks: list[Any] | None = None
 ) -> Any:
-    """TRL's trainer over the examples. Raises ConfigError: `batch` cannot be dealt out to the processes."""
+    """TRL's trainer over the examples. Raises ConfigError: `batch` cannot be dealt out to the processes, or the model
+    has no layers for the adapters."""
     import torch
     import trl
     from datasets import Dataset  # type: ignore[import-untyped]
@@ -138,14 +137,16 @@ def make_trainer(
     dataset = Dataset.from_dict(
         {"input_ids": [list(one.ids) for one in examples], "labels": [one.labels() for one in examples]}
     )
-    return api.SFTTrainer(
-        model=model,
-        args=settings,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        peft_config=_lora(recipe),
-        callbacks=callbacks,
-    )
+    # TRL puts the adapters on itself: it knows what ZeRO-3 wants of their type.
+    with lora_config(recipe.model) as config:
+        return api.SFTTrainer(
+            model=model,
+            args=settings,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=config,
+            callbacks=callbacks,
+        )
 
 
 def print_account(account: Account, console: Console) -> None:
@@ -153,25 +154,6 @@ def print_account(account: Account, console: Console) -> None:
     console.print(account.table())
     for line in account.lines():
         console.print(line, markup=False, highlight=False)
-
-
-def _steps(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
-
-
-def _lora(recipe: SftRecipe) -> Any:
-    lora = recipe.model.lora
-    if lora is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
-        task_type="CAUSAL_LM",
-    )
 
 
 def model_folder(recipe: SftRecipe) -> Path:

@@ -20,6 +20,8 @@ import anyio
 import typer
 from rich.console import Console
 
+from training.checkpoints import checkpoints
+from training.cli import exit_on_error
 from training.config import RolloutSection
 from training.errors import ExampleError
 from training.scale import SCALES, Scale, ppo_recipe, sft_recipe
@@ -35,7 +37,9 @@ console = Console(stderr=True)
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-OutOption = Annotated[Path, typer.Option("--out", help="Folder of the experiment; one that exists is gone on with.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", file_okay=False, help="Folder of the experiment; one that exists is gone on with.")
+]
 ScaleOption = Annotated[str, typer.Option("--scale", help="hour | minute")]
 
 
@@ -164,7 +168,7 @@ class Experiment:
         """
         path = self.out / "calibrated.json"
         if not path.is_file():
-            found = sorted(self.short().parent.glob("checkpoint-*"), key=lambda one: int(one.name.split("-")[1]))
+            found = checkpoints(self.short().parent)
             low, high = 0, len(found) - 1
             while low < high:
                 middle = (low + high) // 2
@@ -256,6 +260,7 @@ class Experiment:
 
 
 @app.command("sft")
+@exit_on_error()
 def run_sft(out: OutOption, scale: ScaleOption = "hour") -> None:
     """Demonstrations, tokenizer, model, SFT; success on held-out tasks before and after."""
     experiment = _experiment(out, scale)
@@ -266,6 +271,7 @@ def run_sft(out: OutOption, scale: ScaleOption = "hour") -> None:
 
 
 @app.command("ppo")
+@exit_on_error()
 def run_ppo(
     out: OutOption,
     scale: ScaleOption = "hour",
@@ -278,6 +284,7 @@ def run_ppo(
 
 
 @app.command("report")
+@exit_on_error()
 def run_report(out: OutOption, scale: ScaleOption = "hour") -> None:
     """Print what came out as JSON, and draw the curves."""
     typer.echo(json.dumps(_experiment(out, scale).report(), indent=1))

@@ -13,18 +13,20 @@ import pytest
 import torch
 
 from agent.errors import EnvironmentLost, ToolFailed
+from agent.models import Scripted, call
 from tasks.data import DataRoot
 from tasks.datasets import generate_dataset
 from tasks.family import GenerateOptions
 from tasks.record import read_records
 from tests.training import corpus
 from training import collect
+from training.checkpoints import checkpoints
 from training.collect import McpCollector, train_tasks
 from training.config import PpoRecipe, RewardSection, RolloutSection, load_recipe
 from training.data import load
 from training.errors import CheckpointError, ExampleError
 from training.metrics import read_metrics
-from training.ppo import checkpoints, train_ppo
+from training.ppo import train_ppo
 from training.rewards import executed, form, reward_of, tool_errors
 from training.scratch import make_tokenizer
 
@@ -95,8 +97,8 @@ def test_tasks_are_of_the_train_split_and_come_in_turn(small: Small, hospital: D
     with McpCollector(chosen, small[1]) as collector:
         tasks = corpus.chosen(hospital, "train", 100)
         assert sorted(collector.tasks) == sorted(tasks)
-        drawn = [task for iteration in range(len(tasks)) for task, _ in collector.choose(iteration)]
-        assert {drawn.count(task) for task in tasks} == {3}
+        drawn = [one for iteration in range(len(tasks)) for one in collector.choose(iteration)]
+        assert sorted(drawn) == sorted((task, number) for task in tasks for number in (1, 2, 3))
         assert collector.choose(1) == collector.choose(1) != collector.choose(2)
 
     async def refused(rollout: RolloutSection) -> None:
@@ -106,6 +108,53 @@ def test_tasks_are_of_the_train_split_and_come_in_turn(small: Small, hospital: D
 
     held_out = corpus.chosen(hospital, "test", 1)
     anyio.run(refused, RolloutSection(tasks=tuple(held_out)))
+
+
+def test_passing_twice_over_the_tasks_makes_other_attempts(small: Small, tmp_path: Path) -> None:
+    """`eval` takes two attempts of one number for one."""
+    chosen = load_recipe(
+        "ppo-small", {"model.name": str(small[0]), "output": str(tmp_path), "batch": 8, "rollout.attempts": 2}
+    )
+    assert isinstance(chosen, PpoRecipe)
+    collector = McpCollector(chosen, small[1])
+    collector.tasks = ["a", "b"]
+    assert sorted(collector.choose(0)) == [(task, number) for task in "ab" for number in (1, 2, 3, 4)]
+
+
+def test_a_server_that_hides_verdicts_teaches_nothing(
+    small: Small, hospital: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failures have a reward there too, and would be all that is learned from."""
+
+    class Answering(Scripted):
+        def close(self) -> None: ...
+
+    class Collector(McpCollector):
+        def sampler(self, actor: Any, seed: int) -> Any:
+            return Answering([call("execute_code", code="answer = 1"), call("submit_answer", variable="answer")])
+
+    monkeypatch.setattr(collect, "serve_environment", lambda _, logs: corpus.served(hospital, logs, "none"))
+    chosen = recipe(small, hospital, tmp_path, batch=1)
+    with (
+        Collector(chosen, small[1]) as collector,
+        pytest.raises(ExampleError, match="tells no verdict.*--feedback verdict"),
+    ):
+        collector.collect(0, small[2], 0, 1)
+
+
+def test_a_finished_run_needs_no_server(
+    small: Small, hospital: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe(small, hospital, tmp_path, iterations=1)
+    train_ppo(chosen)
+    shutil.rmtree(tmp_path / "model")
+
+    def serve(*_: Any) -> Any:
+        raise AssertionError("served")
+
+    monkeypatch.setattr(collect, "serve_environment", serve)
+    assert train_ppo(chosen) == {}
+    assert (tmp_path / "model" / "config.json").is_file()
 
 
 def test_a_category_need_not_be_in_every_family(tmp_path: Path) -> None:
@@ -198,12 +247,12 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(small: Small, hospital: Da
     folder = tmp_path / "model"
     shutil.copytree(small[0], folder)
     mine: Small = (folder, small[1], small[2])
-    train_ppo(recipe(mine, hospital, tmp_path, iterations=1))
+    train_ppo(recipe(mine, hospital, tmp_path / "out", iterations=1))
     other = make_tokenizer(["quite another text, again and again"] * 20, folder, size=300)
     assert len(other) < len(small[1])
     with pytest.raises(CheckpointError, match="another tokenizer"):
-        train_ppo(recipe(mine, hospital, tmp_path))
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+        train_ppo(recipe(mine, hospital, tmp_path / "out"))
+    assert len(read_metrics(tmp_path / "out" / "metrics.jsonl")) == 1
 
 
 def test_the_reward_is_correctness_and_form(expert: Path) -> None:
@@ -263,3 +312,15 @@ def test_the_small_experiment_begins_and_its_steps_are_passed_over_when_done(tmp
     records = load([tmp_path / "records-start"])
     assert {record.task.split for record in records} == {"test"}
     assert summary(records)["all"]["success"] == result["all"]["success"]
+
+
+@pytest.mark.parametrize("command", ["sft", "ppo"])
+def test_the_small_experiment_says_in_one_line_what_is_missing(tmp_path: Path, command: str) -> None:
+    from typer.testing import CliRunner
+
+    from training.small import app
+
+    (tmp_path / "categories.json").write_text('["Made Up"]')
+    done = CliRunner().invoke(app, [command, "--scale", "minute", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1].startswith("med-copilot: No task here has family 'medcalcbench'")

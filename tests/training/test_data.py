@@ -1,5 +1,6 @@
 """From records to examples: ours, the expert's and a foreign client's; filters; what is refused."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,26 @@ def test_tokens_of_another_tokenizer_are_refused(expert: Path, small: Small, tmp
     other = make_tokenizer(["quite another text, again and again"] * 20, tmp_path, size=300)
     with pytest.raises(ExampleError, match="another tokenizer"):
         examples_of(owned, Renderer(other))
+
+
+def test_a_tokenizer_that_normalises_is_not_another(expert: Path, small: Small) -> None:
+    """Qwen's does: what it was given is not, sign for sign, what its tokens spell."""
+    from tokenizers import normalizers
+
+    tokenizer = copy.deepcopy(small[1])
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    renderer, record = Renderer(tokenizer), load([expert])[0]
+    for sign in ("\u2126", "\u212b", "e\u0301"):
+        messages = record.model_dump(mode="json")["messages"]
+        messages[1]["content"] += f" 5 {sign}"
+        given = changed(record, messages=messages)
+        (segment,) = renderer.segments(given)
+        assert sign not in tokenizer.decode(segment.ids)
+        start, end = segment.turns[0]
+        tokens = {"prompt_token_ids": segment.ids[:start], "completion_token_ids": segment.ids[start:end]}
+        usage = {"prompt_tokens": start, "completion_tokens": end - start}
+        owned = changed(given, calls=[{"message": 2, "usage": usage, **tokens}])
+        assert examples_of(owned, renderer)[0].ids == tuple(segment.ids[:end])
 
 
 def test_as_seen_leaves_our_own_records_alone(expert: Path) -> None:

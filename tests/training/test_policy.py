@@ -132,6 +132,10 @@ def test_what_cannot_be_loaded_is_said_with_its_remedy(small: Small, tmp_path: P
             load_model(ModelSection(name=str(folder), **changes), len(small[1]))
         return str(error.value)
 
+    for targets in (("q_prj",), "(("):
+        section = ModelSection(name=str(small[0]), lora=LoraSection(targets=targets))
+        with pytest.raises(ConfigError, match=r"model\.lora\.targets .* fits no layer of"):
+            make_policy(section, CriticSection(), len(small[1]))
     if find_spec("flash_attn") is None:
         assert "model.attention=sdpa" in refused(small[0], attention="flash_attention_2")
     adapted(small, tmp_path / "sft")

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tests.training import spread, tiny
+from training.checkpoints import checkpoints
 from training.errors import CheckpointError, ExampleError, TrainingError
 from training.metrics import read_metrics
 from training.policy import pad_rows
-from training.ppo import PpoTrainer, Rollout, checkpoints
+from training.ppo import PpoTrainer, Rollout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

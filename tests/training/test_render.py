@@ -105,6 +105,13 @@ def test_what_has_no_template_or_is_not_there_is_refused(small: Small, tmp_path:
         load_tokenizer(str(tmp_path))
     with pytest.raises(ExampleError, match="no chat template 'nothing'"):
         load_tokenizer(str(folder), "nothing")
+    (tmp_path / "bad.jinja").write_text("{% generation %}{% endgeneration %}\n{% if %}")
+    with pytest.raises(ExampleError, match=r"bad\.jinja' is no chat template: line 2"):
+        load_tokenizer(str(folder), str(tmp_path / "bad.jinja"))
+    (tmp_path / "bad.jinja").write_text("{{ raise_exception('No system messages.') }}")
+    strict = Renderer(load_tokenizer(str(folder), str(tmp_path / "bad.jinja")))
+    with pytest.raises(ExampleError, match="cannot render this conversation: No system messages"):
+        strict.text([{"role": "system", "content": ""}], (), prompt=True)
     with pytest.raises(ConfigError, match="No model at"):
         load_model(ModelSection(name=str(tmp_path)), 10)
     rows = model.get_input_embeddings().weight.shape[0]

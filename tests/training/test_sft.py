@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.training import tiny
 from tests.training.test_config import run
 from training.config import SftRecipe, load_recipe
 from training.data import Example, build
@@ -122,7 +123,7 @@ def test_adapters_alone_are_trained(small: Small, expert: Path, tmp_path: Path) 
 def test_a_checkpoint_of_another_tokenizer_is_refused(small: Small, expert: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(small[0], folder)
-    chosen = recipe((folder, small[1], small[2]), expert, tmp_path, save_every=2)
+    chosen = recipe((folder, small[1], small[2]), expert, tmp_path / "out", save_every=2)
     train_sft(chosen, console=QUIET)
     make_tokenizer(["quite another text, again and again"] * 20, folder, size=300)
     with pytest.raises(CheckpointError, match="another tokenizer"):
@@ -147,6 +148,54 @@ def test_a_run_that_begins_anew_is_what_the_next_one_goes_on_from(small: Small, 
     fit(chosen, load_model(chosen.model, len(small[1])), small[1], examples)
     fit_and_stop(chosen, small, examples, fresh=True)
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+
+
+def test_only_checkpoints_of_its_own_are_removed(small: Small, expert: Path, tmp_path: Path) -> None:
+    chosen = recipe(small, expert, tmp_path)
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-best" / "trainer_state.json").touch()
+    (tmp_path / "checkpoint-000999").mkdir()
+    train_sft(chosen, console=QUIET)
+    assert (tmp_path / "checkpoint-best").is_dir()
+    assert not (tmp_path / "checkpoint-000999").exists()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_another_methods_run_is_not_overwritten(small: Small, expert: Path, tmp_path: Path, fresh: bool) -> None:
+    from training.ppo import train_ppo
+
+    chosen = recipe(small, expert, tmp_path / "both")
+    for file in ("metrics.jsonl", "checkpoint-000007/state.json"):
+        path = chosen.output / file
+        path.parent.mkdir(parents=True)
+        path.touch()
+        with pytest.raises(CheckpointError, match="holds a run of ppo: set output to another folder"):
+            train_sft(chosen, console=QUIET, fresh=fresh)
+        assert path.is_file()
+        shutil.rmtree(chosen.output)
+    train_sft(chosen, console=QUIET)
+    left = sorted(chosen.output.rglob("*"))
+    with pytest.raises(CheckpointError, match="holds a run of sft: set output to another folder"):
+        train_ppo(tiny.recipe(chosen.output), fresh=fresh)
+    assert sorted(chosen.output.rglob("*")) == left
+
+
+def test_what_a_user_gets_wrong_is_one_line(small: Small, expert: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "bad.jinja").write_text("{% if %}")
+    given = ["model.name=" + str(small[0])]
+    sft = ["sft", "sft-small", *(f"data.records=[{expert}]", "data.filters.max_tokens=null", "max_tokens=2048")]
+    for arguments, changes, text in (
+        (sft, {"output": tmp_path / "file"}, "cannot be made a folder: File exists."),
+        (["ppo", "ppo-small"], {"output": tmp_path / "file"}, "cannot be made a folder: File exists."),
+        (sft, {"output": tmp_path / "out", "model.lora.targets": "[q_prj]"}, "('q_prj',) fits no layer"),
+        (sft, {"output": tmp_path / "out", "model.template": tmp_path / "bad.jinja"}, "is no chat template: line 1"),
+    ):
+        pairs = [*given, *arguments[2:], *(f"{key}={value}" for key, value in changes.items())]
+        done = run(*arguments[:2], *(part for pair in pairs for part in ("--set", pair)))
+        assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+        assert done.output.splitlines()[-1].startswith("med-copilot: ")
+        assert text in done.output
 
 
 def test_a_run_that_is_finished_says_so(small: Small, expert: Path, tmp_path: Path) -> None:
