@@ -14,6 +14,8 @@ from sandbox.docker_engine.mux import READY, Mux, MuxError
 from sandbox.embedded.inside import linux, seccomp
 
 _BACKLOG, _PAUSE = 16, 0.05
+_BUFFER = 1 << 17
+"""Bytes that the kernel holds of a connection, in each direction; else it takes up to 32 MiB where it sees fit."""
 
 
 def main(options: dict[str, Any]) -> None:
@@ -21,6 +23,9 @@ def main(options: dict[str, Any]) -> None:
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     linux.refuse_core_dumps()
     listeners = [socket.create_server(("127.0.0.1", port), backlog=_BACKLOG) for port in options["ports"]]
+    for listener in listeners:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            listener.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
     if seccomp.supported():
         seccomp.install(seccomp.build(os.uname().machine))
     asyncio.run(_serve(listeners, options["most"]))
