@@ -22,7 +22,7 @@ demo: .venv/.core
 	$(BIN)/med-copilot demo
 
 test: .venv/.dev
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 attacks: .venv/.dev
 	$(BIN)/pytest tests/sandbox/attacks
