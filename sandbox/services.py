@@ -20,8 +20,6 @@ from sandbox.embedded.control import readable
 from sandbox.errors import SandboxFailure
 
 _CHUNK = 1 << 16
-_BUFFER = 1 << 17
-"""Bytes that the kernel may hold of one connection, each way; doubled by it for its own needs (socket(7))."""
 _ROUNDS, _PAUSE = 100, 0.05
 
 
@@ -35,8 +33,6 @@ class Relay:
         self._free = asyncio.Semaphore(MOST_CONNECTIONS)
         for listener in listeners:
             listener.setblocking(False)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                listener.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
 
     def serve(self, sockets: Sequence[Path]) -> None:
         """Pass connections to each listener on to the socket of the same place. To be called once."""

@@ -11,21 +11,16 @@ import socket
 from typing import Any
 
 from sandbox.docker_engine.mux import READY, Mux, MuxError
-from sandbox.embedded.inside import linux, seccomp
+from sandbox.embedded.inside import linux, ports, seccomp
 
-_BACKLOG, _PAUSE = 16, 0.05
-_BUFFER = 1 << 17
-"""Bytes that the kernel holds of a connection, in each direction; else it takes up to 32 MiB where it sees fit."""
+_PAUSE = 0.05
 
 
 def main(options: dict[str, Any]) -> None:
     """Never returns. `options`: "ports", and how many connections are carried at a time ("most")."""
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     linux.refuse_core_dumps()
-    listeners = [socket.create_server(("127.0.0.1", port), backlog=_BACKLOG) for port in options["ports"]]
-    for listener in listeners:
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            listener.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+    listeners = [ports.listen(port) for port in options["ports"]]
     if seccomp.supported():
         seccomp.install(seccomp.build(os.uname().machine))
     asyncio.run(_serve(listeners, options["most"]))

@@ -18,6 +18,7 @@ from sandbox.docker_engine import container
 from sandbox.docker_engine.mux import CHUNK, CREDIT, DATA, END, OPEN, READY, RESET, WINDOW, Mux, MuxError
 from sandbox.docker_engine.options import DockerOptions
 from sandbox.docker_engine.services import Services
+from sandbox.embedded.inside.ports import listen
 
 pytestmark = pytest.mark.anyio
 FRAMES = st.tuples(st.integers(0, 7), st.integers(0, 5), st.integers(0, 60), st.binary(max_size=60))
@@ -153,16 +154,13 @@ async def test_a_stream_that_breaks_ends_its_connections_alone(
     server.close()
 
 
-async def test_the_kernel_holds_little_of_a_connection() -> None:
+def test_the_kernel_holds_little_of_a_connection() -> None:
     """Its buffers would grow with what is passed on, to megabytes each."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        relay = services.Relay([listener])
-        with socket.create_connection(listener.getsockname()):
-            connection, _ = listener.accept()
-            with connection:
-                for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                    assert connection.getsockopt(socket.SOL_SOCKET, option) <= 1 << 18
-        await relay.close()
+    with listen(0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                assert connection.getsockopt(socket.SOL_SOCKET, option) <= 1 << 18
 
 
 def test_a_container_has_a_network_of_its_own_only_for_services() -> None:

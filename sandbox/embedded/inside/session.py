@@ -14,15 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import linux, seccomp
+from . import linux, ports, seccomp
 
 Run = Callable[[int, dict[str, Any]], NoReturn]
 
 USER = 1000
 CHANNEL = 700
 """Descriptor of the protocol's socket."""
-_BACKLOG = 16
-"""Connections to a service that wait."""
 _FLAGS = linux.MS_NOSUID | linux.MS_NODEV
 _ALL = (
     linux.CLONE_NEWUSER
@@ -51,7 +49,7 @@ def become_session(spec: dict[str, Any], descriptors: list[int], program: bytes,
             os.close(ready)
             _process_one(spec, channel, program, run)
         # This network is the session's, in which nothing of the agent's has run: the ports are still free.
-        listeners = [socket.create_server(("127.0.0.1", port), backlog=_BACKLOG) for port in spec["ports"]]
+        listeners = [ports.listen(port) for port in spec["ports"]]
         work = os.open("/work", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         socket.send_fds(channel, [b"ok"], [os.pidfd_open(first), work, *(one.fileno() for one in listeners)])
         os.close(go)
